@@ -1,0 +1,80 @@
+# `make` lists the targets. Each does its own set-up, so any of them works in a fresh clone.
+
+PYTHON       ?= python3
+PREFIX       ?= /usr/local
+SYSCONFDIR   ?= /etc
+DESTDIR      ?=
+FUZZ_SECONDS ?= 600
+
+IN_VENV  := .venv/bin/python
+ABI      := mptcpd/nl/_attrs_abi.py
+LIB      := $(PREFIX)/lib/mptcpd
+CONF     := $(SYSCONFDIR)/mptcpd/mptcpd.conf
+LAUNCHER := $(PREFIX)/sbin/mptcpd
+UNIT     := $(PREFIX)/lib/systemd/system/mptcpd.service
+MANPAGE  := $(PREFIX)/share/man/man8/mptcpd.8
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo check fuzz install uninstall clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make venv       .venv with the project and the test tools; then .venv/bin/mptcpd runs'
+	@echo 'make demo       one connection over two paths on this kernel, in namespaces of its own'
+	@echo 'make check      lint, types and all tests; before every commit'
+	@echo 'make fuzz       look for input that breaks the parsers, for FUZZ_SECONDS (600)'
+	@echo 'make install    into PREFIX (/usr/local) and SYSCONFDIR (/etc), below DESTDIR; no network'
+	@echo 'make uninstall  remove what install put there, except the configuration'
+	@echo 'make clean      remove what the other targets made in this folder'
+	@echo
+	@echo 'PYTHON=... names the interpreter to use (python3)'
+
+venv:
+	@sh tools/need.sh venv "$(PYTHON)" >/dev/null
+	@sh tools/venv.sh "$(PYTHON)"
+	@$(MAKE) -s $(ABI)
+
+# cffi's description of the structs as plain Python; needs cffi, but no compiler.
+$(ABI): mptcpd/nl/_attrs_build.py
+	@builder=$$(sh tools/need.sh cffi $(IN_VENV) "$(PYTHON)") && "$$builder" $<
+
+demo: venv
+	@$(IN_VENV) demo/two_paths.py
+
+check: venv
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m mypy
+	$(IN_VENV) -m pytest
+
+fuzz: venv
+	@$(IN_VENV) tests/fuzz/hunt.py $(FUZZ_SECONDS)
+
+# The installed daemon is found by its launcher's own place, so the tree under DESTDIR runs as well.
+install: $(ABI)
+	@sh tools/need.sh run "$(PYTHON)" >/dev/null
+	rm -rf "$(DESTDIR)$(LIB)/mptcpd"
+	find mptcpd -name '*.py' -exec install -D -m 644 '{}' "$(DESTDIR)$(LIB)/{}" ';'
+	find plugins -name '*.py' -exec install -D -m 644 '{}' "$(DESTDIR)$(LIB)/{}" ';'
+	sed -i 's|^SYSCONFDIR = .*|SYSCONFDIR = "$(SYSCONFDIR)"|' "$(DESTDIR)$(LIB)/mptcpd/cli/paths.py"
+	umask 022 && "$(PYTHON)" -I -m compileall -q -d "$(LIB)/mptcpd" "$(DESTDIR)$(LIB)/mptcpd"
+	install -D -m 755 packaging/launcher.py "$(DESTDIR)$(LAUNCHER)"
+	sed -i "1s|.*|#!$$("$(PYTHON)" -I -c 'import sys; print(sys.executable)') -I|" "$(DESTDIR)$(LAUNCHER)"
+	install -D -m 644 packaging/mptcpd.service "$(DESTDIR)$(UNIT)"
+	sed -i 's|@LAUNCHER@|$(LAUNCHER)|' "$(DESTDIR)$(UNIT)"
+	install -D -m 644 man/mptcpd.8 "$(DESTDIR)$(MANPAGE)"
+	sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$(DESTDIR)$(MANPAGE)"
+	[ -e "$(DESTDIR)$(CONF)" ] || install -D -m 644 etc/mptcpd.conf "$(DESTDIR)$(CONF)"
+
+# An administrator's own plugins, and so perhaps the folder, stay.
+uninstall:
+	rm -f "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(UNIT)" "$(DESTDIR)$(MANPAGE)"
+	rm -rf "$(DESTDIR)$(LIB)/mptcpd"
+	find plugins -name '*.py' -exec rm -f "$(DESTDIR)$(LIB)/{}" ';'
+	rm -rf "$(DESTDIR)$(LIB)/plugins/__pycache__"
+	-rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(LIB)/plugins" "$(DESTDIR)$(LIB)"
+	@! [ -e "$(DESTDIR)$(CONF)" ] || echo 'kept $(DESTDIR)$(CONF)'
+
+clean:
+	rm -rf .venv build dist mptcpd.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache $(ABI)
+	find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf '{}' +

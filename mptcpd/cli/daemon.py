@@ -1,0 +1,220 @@
+"""mptcpd: the program. Reads the command line, builds the parts, joins them, runs.
+
+Knows people and the order of things at start and end; the only place that knows all parts.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+
+from mptcpd.cli import argp, config_file, log, options, paths
+from mptcpd.core import loader
+from mptcpd.core.commands import ConnectionCommands
+from mptcpd.core.config import Config, ConfigError
+from mptcpd.core.connection_watch import ConnectionWatch
+from mptcpd.core.connections import Connections
+from mptcpd.core.daemon import Daemon
+from mptcpd.core.endpoints import Endpoints
+from mptcpd.core.ids import AddressIds
+from mptcpd.core.listeners import Listeners
+from mptcpd.core.loop import Loop
+from mptcpd.core.owners import Owners
+from mptcpd.core.pm import PathManager
+from mptcpd.core.registry import Registry
+from mptcpd.core.trust import Untrusted
+from mptcpd.nl.client import Commands, MptcpClient, RouteClient
+from mptcpd.nl.diag_client import DiagClient
+from mptcpd.nl.errors import NetlinkError, Unavailable
+from mptcpd.nl.mptcp_reader import EventReader
+from mptcpd.nl.sock import CommandSocket, EventSocket
+from mptcpd.nl.uapi import NETLINK_GENERIC, NETLINK_ROUTE, NETLINK_SOCK_DIAG
+from mptcpd.plugin import Plugin
+
+EX_USAGE = 64  # sysexits.h, as GNU argp exits
+_ENABLED = "/proc/sys/net/mptcp/enabled"
+_LOG = logging.getLogger("mptcpd")
+
+
+class StartError(Exception):
+    """The daemon cannot start; the lines say why and what to do."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the daemon. Returns the exit status: 0 after SIGINT or SIGTERM, 1, or 64 for usage."""
+    try:
+        said = options.parse(sys.argv[1:] if argv is None else argv)
+    except argp.UsageError as error:
+        print(error, file=sys.stderr)
+        return EX_USAGE
+    if said.show is not None:
+        print(said.show)
+        return 0
+    if said.hang:
+        time.sleep(said.hang)
+    try:
+        config = config_file.load(said)
+        if said.check_config:
+            print("The configuration is fine.")
+            return 0
+        log.set_up(config.log, config.debug)
+    except (ConfigError, Untrusted, log.LogError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for note in config.notes:
+        _LOG.warning("%s", note)
+    try:
+        run(config)
+    except (StartError, loader.LoadError) as error:
+        for line in str(error).splitlines():
+            _LOG.error("%s", line)
+        return 1
+    except (NetlinkError, OSError) as error:
+        _LOG.critical("mptcpd ends: %s", error, exc_info=config.debug)
+        return 1
+    return 0
+
+
+def run(config: Config) -> None:
+    """Build everything, serve until a signal ends it, and take it down again.
+
+    Errors  StartError, LoadError: people can mend it. NetlinkError, OSError: the kernel failed us.
+    """
+    check_kernel()
+    plugins = loader.load(config.plugin_dir, config.load_plugins, paths.owners())
+    loop = Loop()
+    try:
+        serve(config, loop, Registry(plugins))
+    finally:
+        loop.close()
+
+
+def serve(config: Config, loop: Loop, registry: Registry) -> None:
+    """As ``run``, with the plugins loaded."""
+    parts = Parts(config)
+    daemon = Daemon(loop, registry, parts.events, parts.routes, config.notify_flags, parts.trace)
+    ids = AddressIds()
+    endpoints = Endpoints(parts.mptcp, ids)
+    endpoints.learn_ids()
+    listeners = Listeners(loop)
+    commands = ConnectionCommands(parts.mptcp, ids, listeners)
+    owners = Owners(registry)
+    table = Connections(owners, commands.ended)
+    watch = ConnectionWatch(
+        loop, parts.mptcp_events, parts.mptcp_reader(), parts.diag, table, parts.trace_event
+    )
+
+    def path_manager(plugin: Plugin) -> PathManager:
+        return PathManager(
+            plugin.name,
+            config=config,
+            endpoints=endpoints,
+            commands=commands,
+            ids=ids,
+            listeners=listeners,
+            interfaces=daemon.network.interfaces,
+            connections=table.by_token,
+            loop=loop,
+            guard=lambda what, function: registry.guard(plugin, what, function),
+        )
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.on_signal(number, loop.stop)
+    loop.on_signal(signal.SIGHUP, lambda: look_again(daemon))
+    registry.start(path_manager)
+    choose(config, registry)
+    owners.start()
+    daemon.start()
+    watch.start(parts.mptcp.events_group, owners.events())
+    _LOG.debug("ready: plugins %s", ", ".join(registry.names))
+    try:
+        loop.run()
+    finally:
+        watch.stop()
+        daemon.stop()
+        listeners.close_all()
+
+
+def look_again(daemon: Daemon) -> None:
+    """What SIGHUP does: the network is read anew; the configuration is read at the start only."""
+    _LOG.info("SIGHUP: reading links and addresses anew; the configuration needs a restart.")
+    daemon.resync()
+
+
+class Parts:
+    """The sockets and the clients on them."""
+
+    def __init__(self, config: Config) -> None:
+        generic: Commands = CommandSocket(NETLINK_GENERIC)
+        route: Commands = CommandSocket(NETLINK_ROUTE)
+        self.trace = self.trace_event = None
+        if config.debug:
+            from mptcpd.core import trace  # what it imports is of no use otherwise
+
+            generic, route = trace.TracedCommands(generic), trace.TracedCommands(route)
+            self.trace, self.trace_event = trace.notification, trace.event
+        try:
+            self.mptcp = MptcpClient(generic)
+        except Unavailable as error:
+            raise StartError(
+                "MPTCP generic netlink family has not appeared.\n"
+                "Verify MPTCP netlink path manager kernel support.\n"
+                f"({error})"
+            ) from error
+        self.routes = RouteClient(route)
+        self.events = EventSocket(NETLINK_ROUTE)
+        self.diag = DiagClient(CommandSocket(NETLINK_SOCK_DIAG))
+        # The longest event has about 140 bytes.
+        self.mptcp_events = EventSocket(
+            NETLINK_GENERIC, receive_buffer=16 << 20, slots=128, size=2048
+        )
+
+    def mptcp_reader(self) -> EventReader:
+        return EventReader(
+            self.mptcp_events,
+            self.mptcp.family.id,
+            lambda kind: _LOG.info("Unknown MPTCP genl attribute: %d (said once)", kind),
+        )
+
+
+def check_kernel() -> None:
+    """Whether MPTCP is there and switched on in this network namespace. Errors: StartError."""
+    unavailable = "Required kernel MPTCP support not available."
+    try:
+        with open(_ENABLED, encoding="ascii") as file:
+            text = file.read()
+    except OSError:
+        raise StartError(unavailable) from None
+    try:
+        enabled = int(text)
+    except ValueError:
+        raise StartError(
+            f"Unable to determine if MPTCP is enabled.\n{unavailable}"
+        ) from None
+    if not enabled:
+        raise StartError(
+            "MPTCP is not enabled in the kernel.\n"
+            f"Try 'sysctl -w net.mptcp.enabled=1'.\n{unavailable}"
+        )
+
+
+def choose(config: Config, registry: Registry) -> None:
+    """Put the default plugin first. Errors: StartError without plugins, or for a wrong name."""
+    if not registry.plugins:
+        raise StartError(
+            "Unable to load path manager plugins.\n"
+            f"There is no usable one (NAME.py) in {config.plugin_dir}."
+        )
+    if config.path_manager is not None and not registry.prefer(config.path_manager):
+        raise StartError(
+            f'No plugin is named "{config.path_manager}"; there are: {", ".join(registry.names)}.'
+        )
+    for name in config.sections:
+        if name not in registry.names:
+            _LOG.warning("%s: no plugin is named [%s]; the group has no effect", config.file, name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The daemon at work: what the kernel tells becomes state, and state becomes hooks.
+
+Knows how the parts play together; must not know where they come from (``cli.daemon`` builds them)
+nor what plugins do. Subscribe first, dump second, then read what queued up meanwhile: every step of
+``Network`` may be repeated without harm, so nothing can fall between dump and notification.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from mptcpd.core import routes
+from mptcpd.core.loop import Loop
+from mptcpd.core.network import Network
+from mptcpd.core.registry import Registry
+from mptcpd.nl import messages, rtnl
+from mptcpd.nl import uapi as u
+from mptcpd.nl.errors import DecodeError, NetlinkError, Overrun
+
+_LOG = logging.getLogger("mptcpd")
+_BATCHES = 16  # read at most this many batches before other descriptors get their turn
+
+
+class Events(Protocol):
+    """What is needed of ``nl.sock.EventSocket``."""
+
+    foreign: int
+
+    def fileno(self) -> int: ...
+    def join(self, group: int) -> None: ...
+    def receive(self) -> list[bytes]: ...
+
+
+class Routes(routes.Lookup, Protocol):
+    """What is needed of ``nl.client.RouteClient``."""
+
+    def links(self) -> list[rtnl.Link]: ...
+    def addresses(self, ifindex: int = 0) -> list[rtnl.Address]: ...
+
+
+class Daemon:
+    """Follows the network and keeps plugins informed.
+
+    decode_errors  messages that were malformed and dropped
+    overruns       times that the kernel dropped notifications, each followed by a new dump
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        registry: Registry,
+        events: Events,
+        client: Routes,
+        notify: frozenset[str],
+        trace: Callable[[messages.Message], None] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._registry = registry
+        self._events = events
+        self._client = client
+        self._trace = trace
+        has_route = None
+        self._checks_routes = "check_route" in notify
+        if self._checks_routes:
+            check = routes.RouteCheck(client, loop.call_later, self._route_found)
+            has_route = check.has_route
+        self.network = Network(registry, notify, has_route)
+        self.decode_errors = 0
+        self.overruns = 0
+
+    def start(self) -> None:
+        """Subscribe, dump, tell plugins of what is there. Errors: NetlinkError, OSError."""
+        groups = [u.RTNLGRP_LINK, u.RTNLGRP_IPV4_IFADDR, u.RTNLGRP_IPV6_IFADDR]
+        if self._checks_routes:
+            groups += [u.RTNLGRP_IPV4_ROUTE, u.RTNLGRP_IPV6_ROUTE]
+            groups += [u.RTNLGRP_IPV4_RULE, u.RTNLGRP_IPV6_RULE]
+        for group in groups:
+            self._events.join(group)
+        self._loop.add_reader(self._events.fileno(), self._readable)
+        self.network.start(self._client.links(), self._client.addresses())
+
+    def resync(self) -> None:
+        """Make the state equal to what the kernel has now. Errors: NetlinkError, OSError."""
+        self.network.replace(self._client.links(), self._client.addresses())
+        if self._checks_routes:
+            self.network.routes_changed()
+
+    def stop(self) -> None:
+        """Say goodbye to the plugins; the loop is left to its owner."""
+        self._loop.remove_reader(self._events.fileno())
+        self._registry.stop()
+
+    def _readable(self) -> None:
+        for _batch in range(_BATCHES):
+            try:
+                datagrams = self._events.receive()
+            except Overrun as overrun:
+                self.overruns += 1
+                _LOG.warning("%s; reading links and addresses anew", overrun)
+                # What still waits in the queue is older than the dump that we are about to make:
+                # reading it first keeps it from undoing the dump's news.
+                self._drain()
+                self.resync()
+                return
+            if not datagrams:
+                return
+            self._take(datagrams)
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                if not self._events.receive():
+                    return
+            except Overrun:
+                self.overruns += 1
+
+    def _take(self, datagrams: Iterable[bytes]) -> None:
+        routes_changed = False
+        for datagram in datagrams:
+            try:
+                for message in messages.split(datagram):
+                    if self._trace is not None:
+                        self._trace(message)
+                    routes_changed |= self._message(message)
+            except DecodeError as error:
+                self._malformed(error)
+        if routes_changed:
+            self.network.routes_changed()
+
+    def _message(self, message: messages.Message) -> bool:
+        """Take one notification; True if it can change which address has a route."""
+        if message.type in (u.RTM_NEWRULE, u.RTM_DELRULE):
+            return True
+        try:
+            value = rtnl.parse(message.type, message.payload)
+        except DecodeError as error:
+            self._malformed(error)
+            return False
+        if isinstance(value, rtnl.Link):
+            self.network.link(value)
+        elif isinstance(value, rtnl.Address):
+            self.network.address(value)
+        elif isinstance(value, rtnl.Route):
+            return routes.concerns(value)
+        return False
+
+    def _malformed(self, error: DecodeError) -> None:
+        self.decode_errors += 1
+        _LOG.error("A malformed message was dropped: %s", error)
+
+    def _route_found(self, ifindex: int) -> None:
+        try:
+            self.network.routes_changed(ifindex)
+        except NetlinkError as error:
+            _LOG.error("Unable to look at the addresses of interface %d: %s", ifindex, error)

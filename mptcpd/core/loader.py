@@ -1,0 +1,123 @@
+"""Finds plugin files, decides whether they can be trusted, and makes a Plugin of each.
+
+Knows directories, files and modules; must not know what plugins do or when they are called. What
+is checked is the descriptor that is read, so nobody can swap the file in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from collections.abc import Collection, Sequence
+from types import ModuleType
+
+from mptcpd.core.trust import Untrusted, trusted
+from mptcpd.plugin import Plugin
+
+_LOG = logging.getLogger("mptcpd")
+_SUFFIX = ".py"
+
+
+class LoadError(Exception):
+    """No plugin can be had from this directory; the text is for people."""
+
+
+class PluginError(Exception):
+    """A plugin that cannot be used, and why. ``name`` is the file's, without ``.py``."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f'Plugin "{name}": {why}')
+        self.name = name
+
+
+def load(
+    directory: str, names: Sequence[str] | None, owners: Collection[int]
+) -> list[Plugin]:
+    """The plugins of a directory, in the order of ``names``, else of their file names.
+
+    names   None means every regular file ``*.py``; a name of the list without file is an error
+    owners  user IDs whose files are trusted
+    Errors  LoadError for the directory itself. A file that cannot be used is logged by name and
+            left out: one broken plugin does not take the others with it.
+    """
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LoadError(f"Unable to open plugin directory: {error.strerror}") from error
+    try:
+        trusted(os.fstat(fd), directory, owners, directory=True)
+        found = _names(fd) if names is None else list(dict.fromkeys(names))
+        plugins: dict[str, Plugin] = {}
+        for name in found:
+            try:
+                plugin = _plugin(fd, directory, name, owners)
+                if plugin.name in plugins:
+                    raise PluginError(name, f'another plugin is named "{plugin.name}" already')
+                plugins[plugin.name] = plugin
+            except PluginError as error:
+                _LOG.error("%s", error, exc_info=error.__cause__)
+        return list(plugins.values())
+    except Untrusted as error:
+        raise LoadError(str(error)) from error
+    finally:
+        os.close(fd)
+
+
+def _names(fd: int) -> list[str]:
+    with os.scandir(fd) as entries:
+        return sorted(
+            entry.name.removesuffix(_SUFFIX)
+            for entry in entries
+            if entry.name.endswith(_SUFFIX) and entry.is_file(follow_symlinks=False)
+        )
+
+
+def _plugin(fd: int, directory: str, name: str, owners: Collection[int]) -> Plugin:
+    file = os.path.join(directory, name + _SUFFIX)
+    if not name.isidentifier():
+        raise PluginError(name, "a plugin's name is letters, digits and _")
+    module = ModuleType(f"mptcpd_plugin_{name}")
+    module.__file__ = file
+    source = _source(fd, name, file, owners)
+    # Known to sys.modules while it runs, as for any import: dataclasses and pickle look there.
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, file, "exec"), module.__dict__)
+    except Exception as error:
+        del sys.modules[module.__name__]
+        raise PluginError(name, f"{type(error).__name__}: {error}") from error
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Plugin)
+        and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        which = ", ".join(value.__name__ for value in classes) or "none"
+        raise PluginError(name, f"exactly one subclass of Plugin is expected, found: {which}")
+    try:
+        plugin = classes[0]()
+    except Exception as error:
+        raise PluginError(name, f"{type(error).__name__}: {error}") from error
+    plugin.name = plugin.name or name
+    return plugin
+
+
+def _source(fd: int, name: str, file: str, owners: Collection[int]) -> bytes:
+    try:
+        # O_NONBLOCK: opening a FIFO of that name must not hang the daemon.
+        handle = os.open(name + _SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=fd)
+    except OSError as error:
+        raise PluginError(name, f"{file}: {error.strerror}") from error
+    with open(handle, "rb") as opened:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise PluginError(name, f"{file}: not a regular file")
+        try:
+            trusted(status, file, owners)
+        except Untrusted as error:
+            raise PluginError(name, str(error)) from None
+        return opened.read()

@@ -1,0 +1,145 @@
+"""Orders plugins, starts and ends them, and calls their hooks.
+
+Knows plugins, priorities and hooks; must not know where plugins come from, nor what a hook is told.
+One plugin's exception stops here: it is logged with plugin, hook and traceback, and the others go
+on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from mptcpd.core.address import SockAddr
+from mptcpd.core.network import Interface
+from mptcpd.plugin import Plugin
+
+if TYPE_CHECKING:
+    from mptcpd.core.pm import PathManager
+
+_LOG = logging.getLogger("mptcpd")
+# The hooks called from here. Those of connections go through ``owners``.
+HOOKS = (
+    "new_interface",
+    "update_interface",
+    "delete_interface",
+    "new_local_address",
+    "delete_local_address",
+)
+
+
+class Registry:
+    """The plugins in order of priority, and for each hook those that override it."""
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        # sorted() is stable: equal priorities keep the order in which they were loaded.
+        self.plugins = sorted(plugins, key=lambda plugin: plugin.priority)
+        self.failures = 0  # hooks that raised
+        self._pms: dict[Plugin, PathManager] = {}
+        self._hooks: dict[str, list[tuple[Plugin, Callable[..., Any]]]] = {}
+        self._find_hooks()
+
+    def _find_hooks(self) -> None:
+        for hook in HOOKS:
+            self._hooks[hook] = [
+                (plugin, function)
+                for plugin in self.plugins
+                for function in self.overridden(plugin, [hook]).values()
+            ]
+
+    @property
+    def names(self) -> list[str]:
+        return [plugin.name for plugin in self.plugins]
+
+    def start(self, pm_for: Callable[[Plugin], PathManager]) -> None:
+        """Call every plugin's ``init``; one that raises is left out from then on."""
+        for plugin in list(self.plugins):
+            self._pms[plugin] = pm_for(plugin)
+            if not self._guarded(plugin, "init", plugin.init):
+                _LOG.warning('Plugin "%s" failed to initialize', plugin.name)
+                self.plugins.remove(plugin)
+                del self._pms[plugin]
+        self._find_hooks()
+
+    def stop(self) -> None:
+        """Call every plugin's ``exit``, in reverse order of priority; no hook is called after."""
+        self._hooks = {hook: [] for hook in HOOKS}
+        for plugin in reversed(self.plugins):
+            self._guarded(plugin, "exit", plugin.exit)
+        self._pms.clear()
+
+    def prefer(self, name: str) -> bool:
+        """Put the plugin with this name before all others; False if there is none."""
+        for plugin in self.plugins:
+            if plugin.name == name:
+                self.plugins.remove(plugin)
+                self.plugins.insert(0, plugin)
+                self._find_hooks()
+                return True
+        return False
+
+    def started(self) -> list[tuple[Plugin, PathManager]]:
+        """The plugins whose ``init`` went well, in order, each with its PathManager."""
+        return [(plugin, self._pms[plugin]) for plugin in self.plugins]
+
+    def overridden(
+        self, plugin: Plugin, hooks: Iterable[str]
+    ) -> dict[str, Callable[..., Any]]:
+        """Those of ``hooks`` that this plugin's class overrides."""
+        return {
+            hook: getattr(plugin, hook)
+            for hook in hooks
+            if getattr(type(plugin), hook) is not getattr(Plugin, hook)
+        }
+
+    def failed(self, plugin: Plugin, hook: str) -> None:
+        """Log the exception that is being handled, which this plugin's hook raised."""
+        self.failures += 1
+        _LOG.exception('Plugin "%s": %s failed', plugin.name, hook)
+
+    def new_interface(self, interface: Interface) -> None:
+        self._call("new_interface", interface)
+
+    def update_interface(self, interface: Interface) -> None:
+        self._call("update_interface", interface)
+
+    def delete_interface(self, interface: Interface) -> None:
+        self._call("delete_interface", interface)
+
+    def new_local_address(self, interface: Interface, address: SockAddr) -> None:
+        self._call("new_local_address", interface, address)
+
+    def delete_local_address(self, interface: Interface, address: SockAddr) -> None:
+        self._call("delete_local_address", interface, address)
+
+    def guard(self, plugin: Plugin, what: str, function: Callable[..., object]) -> Any:
+        """``function``, made safe to be called by the loop on this plugin's behalf."""
+
+        def guarded(*arguments: object) -> None:
+            self._guarded(plugin, what, function, *arguments, pm=False)
+
+        return guarded
+
+    def _call(self, hook: str, *arguments: object) -> None:
+        for plugin, function in self._hooks[hook]:
+            self._guarded(plugin, hook, function, *arguments)
+
+    def _guarded(
+        self,
+        plugin: Plugin,
+        hook: str,
+        function: Callable[..., object],
+        *arguments: object,
+        pm: bool = True,
+    ) -> bool:
+        try:
+            if pm:
+                function(*arguments, self._pms[plugin])
+            else:
+                function(*arguments)
+        except Exception:
+            # A plugin is somebody else's code: whatever it raises must not end the daemon.
+            self.failed(plugin, hook)
+            return False
+        return True

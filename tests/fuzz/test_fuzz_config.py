@@ -1,0 +1,103 @@
+"""Claim: any text parses to Settings, or to a ConfigError that names one of its lines.
+
+And what it ends in keeps the promises that the rest of the daemon builds on: known words only,
+never signal with fullmesh, plugin names that stay in their directory, sections that give back
+exactly what stood in the file, comments that change nothing.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mptcpd.core import config
+from mptcpd.core.config import Config, ConfigError, Settings, parse
+
+FLAGS = (*config.ADDR_FLAGS, *config.NOTIFY_FLAGS)
+# Lines that are nearly right reach more of the parser than characters that are anything.
+NAMES = st.sampled_from([*config.CORE_KEYS, "unknown", "Log", ""]) | st.text(max_size=5)
+LISTS = st.lists(st.sampled_from([*FLAGS, "", " signal", "bogus", "../x", "a b"]), max_size=5)
+VALUES = st.sampled_from(config.LOG_DESTINATIONS) | LISTS.map(",".join) | st.text(max_size=8)
+GROUPS = st.sampled_from(["[core]", "[ core ]", "[Core]", "[a]", "[]", "[core", "[core]]"])
+SETTINGS = st.tuples(NAMES, st.sampled_from(["=", " = ", ""]), VALUES).map("".join)
+COMMENTS = st.text(max_size=10).map(lambda text: "#" + text.replace("\n", ""))
+LINES = st.one_of(GROUPS, SETTINGS, SETTINGS, SETTINGS, COMMENTS, st.text(max_size=10))
+TEXTS = st.lists(LINES, max_size=12).flatmap(
+    lambda lines: st.sampled_from(["\n", "\r\n"]).map(lambda end: end.join(lines))
+)
+ANY_TEXT = st.text(st.characters())  # lone surrogates among them
+
+
+def check(text: str) -> None:
+    try:
+        said = parse(text, "f")
+    except ConfigError as error:
+        assert error.file == "f"
+        assert error.line is not None
+        assert 1 <= error.line <= text.count("\n") + 1
+        assert error.text
+        return
+    assert said.log is None or said.log in config.LOG_DESTINATIONS
+    assert said.plugin_dir != ""
+    assert said.path_manager != ""
+    flags = said.addr_flags or ()
+    assert [flag for flag in config.ADDR_FLAGS if flag in flags] == list(flags)
+    assert not {"signal", "fullmesh"} <= set(flags)
+    assert (said.notify_flags or frozenset()) <= set(config.NOTIFY_FLAGS)
+    assert all(name and "/" not in name for name in said.load_plugins or ())
+    assert "core" not in said.sections
+    lines = text.split("\n")
+    for name, section in said.sections.items():
+        assert section.name == name
+        for key, value in section.items():
+            number = section.line(key)
+            assert number is not None
+            before, equals, after = lines[number - 1].removeprefix("\ufeff").partition("=")
+            assert (before.strip(), equals, after.strip()) == (key, "=", value)
+    merged = Config.merge(Settings(), said, "/d")
+    for field in ("log", "plugin_dir", "path_manager", "addr_flags", "notify_flags"):
+        given_here = getattr(said, field)
+        assert given_here is None or getattr(merged, field) == given_here
+
+
+@given(ANY_TEXT)
+def test_any_text(text: str) -> None:
+    check(text)
+
+
+@given(TEXTS)
+def test_texts_that_are_nearly_right(text: str) -> None:
+    check(text)
+    check(f"[core]\n{text}")
+
+
+@given(st.lists(LINES, max_size=8), st.integers(0, 8), COMMENTS)
+def test_a_comment_changes_nothing_but_line_numbers(
+    lines: list[str], place: int, comment: str
+) -> None:
+    def outcome(lines: list[str]) -> object:
+        try:
+            said = parse("\n".join(lines), "f")
+        except ConfigError as error:
+            return error.text
+        return said._replace(
+            sections={name: dict(section) for name, section in said.sections.items()},  # type: ignore[misc]
+            notes=(),
+        )
+
+    place = min(place, len(lines))
+    with_comment = [*lines[:place], comment, *lines[place:]]
+    # A byte order mark counts in front of everything, and nowhere else.
+    if not (lines and lines[0].startswith("\ufeff")):
+        assert outcome(with_comment) == outcome(lines)
+
+
+@given(LISTS.map(",".join) | st.text(max_size=20))
+def test_single_values(text: str) -> None:
+    for read in (config.addr_flags, config.notify_flags, config.plugin_names):
+        try:
+            words = read(text)
+        except config.BadValue as error:
+            assert str(error)
+        else:
+            assert set(words) == {word for word in text.split(",") if word}

@@ -1,0 +1,158 @@
+"""make install and uninstall into an empty tree, and the programs that check what they need."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mptcpd.cli import options
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+
+
+def make(target: str, root: pathlib.Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    # No MAKEFLAGS: under "make -j check" they would name a job server that is not ours.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    # The umask of a cautious administrator must not make the daemon unreadable to its own user.
+    return subprocess.run(
+        ["make", "-s", target, *(f"{name}={value}" for name, value in variables.items())]
+        + [f"DESTDIR={root}"],
+        cwd=TOP,
+        env=environment,
+        umask=0o077,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    root = tmp_path_factory.mktemp("root with a blank")
+    run = make("install", root, PYTHON=sys.executable, PREFIX="/opt/m", SYSCONFDIR="/opt/etc")
+    assert (run.returncode, run.stderr) == (0, "")
+    return root
+
+
+def launch(root: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
+    # An environment and a current folder with something else under the name mptcpd.
+    (root / "mptcpd.py").write_text("raise SystemExit('not this one')")
+    return subprocess.run(
+        [root / "opt/m/sbin/mptcpd", *words],
+        cwd=root,
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_runs_from_where_it_was_put(installed: pathlib.Path) -> None:
+    run = launch(installed, "--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == options.text("help") + "\n"
+
+
+def test_layout(installed: pathlib.Path) -> None:
+    prefix = installed / "opt/m"
+    launcher = prefix / "sbin/mptcpd"
+    folders = [file for file in prefix.rglob("*") if file.is_dir()]
+    assert {file.stat().st_mode & 0o777 for file in folders} == {0o755}
+    files = {file for file in prefix.rglob("*") if file.is_file()}
+    assert {file.stat().st_mode & 0o777 for file in files - {launcher}} == {0o644}
+    assert launcher.stat().st_mode & 0o777 == 0o755
+    names = {str(file.relative_to(prefix)) for file in files}
+    assert {
+        "sbin/mptcpd",
+        "lib/mptcpd/mptcpd/nl/_attrs_abi.py",
+        "lib/mptcpd/plugins/addr_adv.py",
+        "lib/systemd/system/mptcpd.service",
+        "share/man/man8/mptcpd.8",
+    } <= names
+    library = prefix / "lib/mptcpd"
+    sources = {file.relative_to(library) for file in library.glob("mptcpd/**/*.py")}
+    assert sources == {file.relative_to(TOP) for file in TOP.glob("mptcpd/**/*.py")}
+    assert len(list(library.glob("mptcpd/**/*.pyc"))) == len(sources)
+
+
+def test_finds_its_configuration_and_plugins(installed: pathlib.Path) -> None:
+    library = installed / "opt/m/lib/mptcpd"
+    code = "from mptcpd.cli import paths; print(paths.config_file(), paths.plugin_dir(), sep='\\n')"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=library, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines() == ["/opt/etc/mptcpd/mptcpd.conf", str(library / "plugins")]
+    assert (installed / "opt/etc/mptcpd/mptcpd.conf").is_file()
+    unit = (installed / "opt/m/lib/systemd/system/mptcpd.service").read_text()
+    assert re.findall("^ExecStart=(.*)", unit, re.M) == ["/opt/m/sbin/mptcpd --log=journal"]
+    assert "@" not in unit.replace("@system-service", "")
+    page = (installed / "opt/m/share/man/man8/mptcpd.8").read_text()
+    assert "/opt/etc/mptcpd/mptcpd.conf" in page and " /etc/mptcpd" not in page
+
+
+def test_again_and_away(tmp_path: pathlib.Path) -> None:
+    """Installing again keeps the configuration but no old module; uninstall keeps what is mine."""
+    variables = {"PYTHON": sys.executable, "PREFIX": "/usr"}
+    assert make("install", tmp_path, **variables).returncode == 0
+    configuration = tmp_path / "etc/mptcpd/mptcpd.conf"
+    configuration.write_text("# mine\n")
+    stale = tmp_path / "usr/lib/mptcpd/mptcpd/core/gone.py"
+    stale.touch()
+    mine = tmp_path / "usr/lib/mptcpd/plugins/mine.py"
+    mine.touch()
+    assert make("install", tmp_path, **variables).returncode == 0
+    assert configuration.read_text() == "# mine\n"
+    assert not stale.exists()
+    run = make("uninstall", tmp_path, **variables)
+    assert (run.returncode, run.stdout) == (0, f"kept {configuration}\n")
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == {configuration, mine}
+
+
+def need(what: str, *pythons: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", TOP / "tools/need.sh", what, *pythons], capture_output=True, text=True, timeout=60
+    )
+
+
+def fake(folder: pathlib.Path, version: str) -> str:
+    """An interpreter that has no module at all, and says that it is ``version``."""
+    file = folder / f"python{version}"
+    file.write_text(f'#!/bin/sh\ncase "$*" in *"print("*) echo {version} ;; *) exit 1 ;; esac\n')
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("what", "version", "words"),
+    [
+        ("python", "3.9", "is 3.9: name a newer one"),
+        ("venv", "3.12", "apt-get install python3-venv"),
+        ("cffi", "3.12", "apt-get install python3-cffi;"),
+        ("run", "3.12", "apt-get install python3-cffi-backend"),
+    ],
+)
+def test_need_says_what_is_missing(
+    tmp_path: pathlib.Path, what: str, version: str, words: str
+) -> None:
+    python = fake(tmp_path, version)
+    run = need(what, python)
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
+    assert words in run.stderr and python in run.stderr
+    assert need(what, python, sys.executable).stdout == f"{sys.executable}\n"
+
+
+def test_need_says_that_there_is_no_python() -> None:
+    run = need("venv", "/no/python")
+    assert (run.returncode, run.stderr.count("\n")) == (1, 1)
+    assert "'/no/python' does not run here" in run.stderr
+
+
+def test_manual_page_has_the_options() -> None:
+    page = (TOP / "man/mptcpd.8").read_text().replace("\\-", "-")
+    hidden = {"program-name", "HANG"}
+    assert set(re.findall(r"--([a-z-]+)", page)) == {o.name for o in options.TABLE} - hidden
