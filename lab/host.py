@@ -33,28 +33,36 @@ class Host:
         """Errors: ``rights.Missing``."""
         rights.enter()
         self.name = name
+        self.fd = -1
         self._before: list[int] = []
         self._children: list[subprocess.Popen[Any] | process.Call] = []
         self._sockets: list[CommandSocket] = []
         self._mptcp: MptcpClient | None = None
+        try:
+            self._commands = self._born()
+            self.network = RouteClient(self._commands)
+            self._changes = ChangeClient(self._commands)
+            self.change(set_link(self.ifindex("lo"), up=True))
+            for which in ("all", "default"):
+                self.set_sysctl(f"net.ipv4.conf.{which}.rp_filter", 0)
+                if self.has_ipv6:
+                    self.set_sysctl(f"net.ipv6.conf.{which}.accept_dad", 0)
+        except BaseException:
+            self.close()
+            raise
+
+    def _born(self) -> CommandSocket:
+        """Make the namespace, and a socket of NETLINK_ROUTE in it."""
         before = _here()
         try:
             unshare(u.CLONE_NEWNET)
             try:
                 self.fd = _here()
-                commands = self._commands(u.NETLINK_ROUTE)
+                return self._opened(u.NETLINK_ROUTE)
             finally:
                 setns(before, u.CLONE_NEWNET)
         finally:
             os.close(before)
-        self.network = RouteClient(commands)
-        self._changes = ChangeClient(commands)
-        self._links = commands
-        self.change(set_link(self.ifindex("lo"), up=True))
-        for which in ("all", "default"):
-            self.set_sysctl(f"net.ipv4.conf.{which}.rp_filter", 0)
-            if self.has_ipv6:
-                self.set_sysctl(f"net.ipv6.conf.{which}.accept_dad", 0)
 
     def __enter__(self) -> Host:
         self._before.append(_here())
@@ -76,7 +84,7 @@ class Host:
         """The endpoints and limits of its kernel path manager."""
         if self._mptcp is None:
             with self:
-                self._mptcp = MptcpClient(self._commands(u.NETLINK_GENERIC))
+                self._mptcp = MptcpClient(self._opened(u.NETLINK_GENERIC))
         return self._mptcp
 
     @property
@@ -96,7 +104,7 @@ class Host:
 
     def link(self, ifindex: int) -> rtnl.Link:
         """The state and the byte counters of an interface as they are now."""
-        answers = self._links.request(
+        answers = self._commands.request(
             u.RTM_GETLINK, rtnl.get_link(ifindex), "RTM_GETLINK", flags=0, header=rtnl.IFINFOMSG
         )
         return rtnl.parse_link(u.RTM_NEWLINK, answers[0])
@@ -139,7 +147,7 @@ class Host:
             os.close(self.fd)
             self.fd = -1
 
-    def _commands(self, protocol: int) -> CommandSocket:
+    def _opened(self, protocol: int) -> CommandSocket:
         commands = CommandSocket(protocol)
         self._sockets.append(commands)
         return commands

@@ -5,7 +5,7 @@ Where that cannot be, the tests are skipped, and the summary says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import pytest
@@ -40,13 +40,27 @@ class TwoHosts(NamedTuple):
     second: Link
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from _skipping())
+
+
+def _skipping() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except Missing as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.fixture(scope="session")
 def namespaces() -> None:
     """The right to make network namespaces, and MPTCP; or a skip that says what is missing."""
-    try:
-        Lab().close()
-    except Missing as reason:
-        pytest.skip(str(reason))
+    Lab().close()
 
 
 @pytest.fixture
@@ -64,6 +78,11 @@ def lone_host(lab: Lab) -> Host:
 
 @pytest.fixture
 def two_hosts(lab: Lab) -> TwoHosts:
+    return build_two_hosts(lab)
+
+
+def build_two_hosts(lab: Lab, rate: int | None = None) -> TwoHosts:
+    """As the fixture; ``rate`` in bit/s limits each link."""
     client, server = lab.host("client"), lab.host("server")
     links = []
     for index in (1, 2):
@@ -72,10 +91,7 @@ def two_hosts(lab: Lab) -> TwoHosts:
             ours.append(f"fd00:{index}::1/64")
             theirs.append(f"fd00:{index}::2/64")
         name = f"eth{index - 1}"
-        try:
-            link = lab.link(client, name, ours, server, name, theirs)
-        except Missing as reason:
-            pytest.skip(str(reason))
+        link = lab.link(client, name, ours, server, name, theirs, rate=rate)
         for address in theirs:
             add_default_route(link.one, address.partition("/")[0], metric=100 * index)
         links.append(link)

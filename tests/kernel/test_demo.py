@@ -16,19 +16,20 @@ from demo import two_paths
 from demo.measure import Failure, Phase, judge
 from demo.measure import Path as NetworkPath
 from demo.screen import Screen
-from lab import Host, Link, wait_until
+from lab import Host, Lab, Link, wait_until
 from lab.network import Interface
 from lab.process import Call
 from lab.traffic import Sum
-from tests.kernel.conftest import alive
+from tests.kernel.conftest import alive, build_two_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = "10"  # enough to see both paths, and little enough for 4 s
 
 
 @pytest.fixture
-def demo(namespaces: None) -> Iterator[subprocess.Popen[str]]:
+def demo(lab: Lab) -> Iterator[subprocess.Popen[str]]:
     """The demo, started; standard output is a pipe."""
+    build_two_hosts(lab, two_paths.RATE)  # or a skip: it needs what this needs
     command = [sys.executable, "demo/two_paths.py", MEGABYTES]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
         yield child

@@ -22,6 +22,7 @@ FAR4 = ip_address("198.51.100.0").packed
 V6 = ip_address("fd00:9::1").packed
 FAR6 = ip_address("2001:db8:9::").packed
 GATEWAY = {AF_INET: ip_address("10.0.1.2").packed, AF_INET6: ip_address("fd00:1::2").packed}
+RTM_GETQDISC = 38  # linux/rtnetlink.h; nothing but this test asks for it
 FAR = {AF_INET: (FAR4, 24), AF_INET6: (FAR6, 64)}
 both_families = pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=["ipv4", "ipv6"])
 
@@ -239,7 +240,7 @@ def qdisc(host: Host, ifindex: int) -> tuple[str, int, int, int]:
         commands = CommandSocket(u.NETLINK_ROUTE)
     try:
         answers = commands.dump(
-            38, tcmsg.pack(0, 0, 0, ifindex, 0, 0, 0), "RTM_GETQDISC", header=tcmsg.size
+            RTM_GETQDISC, tcmsg.pack(0, 0, 0, ifindex, 0, 0, 0), "RTM_GETQDISC", header=tcmsg.size
         )
     finally:
         commands.close()
