@@ -122,7 +122,7 @@ def start_daemon(
     begin = time.monotonic()
     # The shipped configuration changes nothing; the one in /etc may.
     command = [sys.executable, "-m", "mptcpd.cli.daemon", *OPTIONS]
-    command += ["--log=stderr", "--config=etc/mptcpd.conf"]
+    command += ["--log=stderr", "--config=etc/mptcpd.conf", "--runtime-dir=none"]
     daemon = client.popen(command, cwd=ROOT, stdout=log, stderr=log)
     wanted = [path.ip for path in paths]
     wait_until(

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from mptcpd.core.address import SockAddr
 from mptcpd.core.connections import Connection, Subflow
-from mptcpd.core.endpoints import Endpoint
 from mptcpd.core.ids import NoFreeId
 from mptcpd.core.network import Interface
+from mptcpd.core.ownership import Endpoint
 from mptcpd.nl.errors import KernelError, NetlinkError
 from mptcpd.nl.mptcp import Limits
 

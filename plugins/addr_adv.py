@@ -1,25 +1,38 @@
 """addr_adv: gives the kernel's own path manager an endpoint for every local address.
 
-The flags of the endpoints are the configuration's ``addr-flags``. The limits grow with the number
-of addresses: as many subflows as addresses, and two more; as many accepted announcements if the
-flags have ``subflow``; never less than what was found at the start.
+The flags of an endpoint are those of its interface: the configuration's ``addr-flags``, or the
+``flags`` of the interface's own section. The limits grow with the number of addresses: as many
+subflows as addresses, and two more; as many accepted announcements if some endpoint has the flag
+``subflow``; never less than what was found before mptcpd first changed them.
 
-The kernel has room for few endpoints. Addresses beyond that wait, and each endpoint that comes free
-goes to the one that has waited longest.
+The kernel has room for few endpoints. The first address of every interface comes before any second
+one, and one that carries data before a backup; the others wait, and each endpoint that comes free
+goes to the next in line. How many there is room for the kernel says, by refusing one too many.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from mptcpd.plugin import Endpoint, Interface, KernelError, Limits, NoFreeId, Plugin, SockAddr
+from mptcpd.plugin import Interface, KernelError, Limits, NoFreeId, Plugin, SockAddr
 
 if TYPE_CHECKING:
     from mptcpd.core.pm import PathManager
 
 MIN_LIMIT = 2  # subflows beside those of the known addresses
-Place: TypeAlias = tuple[SockAddr, int]  # an address and the ifindex it is on
+
+
+class Place:
+    """An address on an interface; ``ident`` is the ID of its endpoint, None while it waits."""
+
+    __slots__ = ("address", "flags", "ident", "ifindex")
+
+    def __init__(self, address: SockAddr, ifindex: int, flags: tuple[str, ...]) -> None:
+        self.address = address
+        self.ifindex = ifindex
+        self.flags = flags
+        self.ident: int | None = None
 
 
 class AddrAdv(Plugin):
@@ -27,90 +40,126 @@ class AddrAdv(Plugin):
     needs = "kernel"
 
     def init(self, pm: PathManager) -> None:
-        # Every address we were told of, in that order; the ID of its endpoint, None while it waits.
-        self.places: dict[Place, int | None] = {}
-        self.flags = pm.config.addr_flags
-        self.found = pm.limits()
-        self.current = self.found
+        self.places: dict[tuple[SockAddr, int], Place] = {}  # in the order we were told of them
+        self.found = pm.found_limits()
+        self.current = pm.limits()
         self.most: int | None = None  # the greatest limit that the kernel takes, once it said so
         self.full_said = False
-        self.foreign_said: set[Place] = set()
+        self.said: set[tuple[SockAddr, int]] = set()  # places that a warning was about
         self.fit_limits(pm)
 
     def new_local_address(self, interface: Interface, address: SockAddr, pm: PathManager) -> None:
-        self.places[address, interface.index] = None
-        self.fit_limits(pm)
-        self.fill(pm)
+        place = Place(address, interface.index, interface.address_flags)
+        self.places[address, interface.index] = place
+        self.settle(pm)
 
     def delete_local_address(
         self, interface: Interface, address: SockAddr, pm: PathManager
     ) -> None:
-        place = address, interface.index
-        if place not in self.places:
+        place = self.places.pop((address, interface.index), None)
+        if place is None:
             pm.log.info("No address ID associated with %s.", address)
             return
-        ident = self.places.pop(place)
-        self.foreign_said.discard(place)
-        if not any(other == address for other, _ifindex in self.places):
-            pm.ids.remove(address)
+        self.said.discard((address, interface.index))
         try:
-            if ident is not None:
+            self.vacate(pm, place)
+        finally:
+            if not any(other.address == address for other in self.places.values()):
+                pm.ids.remove(address)
+            self.settle(pm)
+
+    def update_interface(self, interface: Interface, pm: PathManager) -> None:
+        """A renamed interface may have another section of the configuration."""
+        for place in self.places.values():
+            if place.ifindex == interface.index and place.flags != interface.address_flags:
+                place.flags = interface.address_flags
+                self.vacate(pm, place)
+        self.settle(pm)
+
+    def settle(self, pm: PathManager) -> None:
+        """Limits and endpoints for the addresses as they are now."""
+        try:
+            self.fit_limits(pm)
+        finally:
+            self.fill(pm)
+
+    def in_line(self) -> list[Place]:
+        """The places in the order in which they get endpoints."""
+        count: dict[int, int] = {}
+        ranked: list[tuple[int, bool, int, Place]] = []
+        for place in self.places.values():
+            nth = count[place.ifindex] = count.get(place.ifindex, -1) + 1
+            ranked.append((nth, "backup" in place.flags, len(ranked), place))
+        return [place for _nth, _backup, _arrival, place in sorted(ranked, key=lambda r: r[:3])]
+
+    def fill(self, pm: PathManager) -> None:
+        """Make endpoints of the places that come first, until the kernel has room for no more."""
+        line = self.in_line()
+        # The kernel takes an IP once, on whichever interface: others with it wait for that one.
+        tried = {place.address for place in line if place.ident is not None}
+        for nth, place in enumerate(line):
+            if place.ident is not None or place.address in tried:
+                continue
+            tried.add(place.address)
+            try:
+                if self.occupy(pm, place):
+                    continue
+                behind = [other for other in line[nth + 1 :] if other.ident is not None]
+                if not behind:
+                    return
+                self.vacate(pm, behind[-1])
+                tried.discard(behind[-1].address)
+                self.occupy(pm, place)
+            except NoFreeId as error:
+                self.say_full(pm, place, str(error))
+                return
+
+    def occupy(self, pm: PathManager, place: Place) -> bool:
+        """Try to give a place its endpoint; False if the kernel has no room for one more."""
+        try:
+            endpoint = pm.add_endpoint(place.address, flags=place.flags, ifindex=place.ifindex)
+        except KernelError as error:
+            there = pm.endpoints()
+            # A full kernel does not say that the address is there already. Old ones (5.15) say
+            # "too many addresses or duplicate one" and EINVAL for everything.
+            vague = error.reason == errno.EINVAL and (error.words or "").startswith("too many")
+            if any(endpoint.address == place.address for endpoint in there):
+                why = f"Somebody else's endpoint for {place.address} is left as it is."
+            elif vague or error.reason == errno.ERANGE:
+                self.say_full(pm, place, f"the kernel has room for {len(there)} endpoints")
+                return False
+            else:
+                why = f"{place.address} is not used: {error}"
+            if (place.address, place.ifindex) not in self.said:
+                self.said.add((place.address, place.ifindex))
+                pm.log.warning("%s", why)
+            return True
+        place.ident = endpoint.id
+        pm.log.info(
+            "Endpoint %s: ID %d on ifindex %d.", place.address, endpoint.id, place.ifindex
+        )
+        return True
+
+    def vacate(self, pm: PathManager, place: Place) -> None:
+        """Delete a place's endpoint, if it has one, and if its ID was given to no other since."""
+        ident, place.ident = place.ident, None
+        if ident is None:
+            return
+        try:
+            if pm.get_endpoint(ident).address == place.address:
                 pm.remove_endpoint(ident)
+                return
         except KernelError as error:
             if error.errno != errno.EINVAL or error.words != "address not found":
                 raise
-            pm.log.info("The endpoint of %s (ID %d) was gone already.", address, ident)
-        finally:
-            self.fit_limits(pm)
-            self.fill(pm)
+        pm.log.info("The endpoint of %s (ID %d) was gone already.", place.address, ident)
 
-    def fill(self, pm: PathManager) -> None:
-        """Make endpoints of the addresses that wait, until the kernel has room for no more."""
-        for place, ident in list(self.places.items()):
-            if ident is not None:
-                continue
-            address, ifindex = place
-            try:
-                endpoint = pm.add_endpoint(address, flags=self.flags, ifindex=ifindex)
-            except NoFreeId as error:
-                self.say_full(pm, address, str(error))
-                return
-            except KernelError as error:
-                if error.reason == errno.ERANGE:
-                    taken = len(pm.endpoints())
-                    self.say_full(pm, address, f"the kernel has room for {taken} endpoints")
-                    return
-                if error.reason != errno.EEXIST:
-                    raise
-                self.places[place] = self.adopt(pm, place)
-                continue
-            self.places[place] = endpoint.id
-            pm.log.info("Endpoint %s: ID %d on ifindex %d.", address, endpoint.id, ifindex)
-
-    def adopt(self, pm: PathManager, place: Place) -> int | None:
-        """The ID of an endpoint that is there already and just like ours; else None, said once."""
-        address, ifindex = place
-        ours = {ident for ident in self.places.values() if ident is not None}
-        for endpoint in pm.endpoints():
-            if endpoint.address == address and endpoint.id not in ours:
-                if endpoint == Endpoint(address, endpoint.id, self.in_order(), ifindex):
-                    pm.ids.map(address, endpoint.id)
-                    pm.log.info("Endpoint %s: ID %d was there already.", address, endpoint.id)
-                    return endpoint.id
-                if place not in self.foreign_said:
-                    self.foreign_said.add(place)
-                    pm.log.warning("Somebody else's %s is left as it is.", endpoint)
-        return None
-
-    def in_order(self) -> tuple[str, ...]:
-        return tuple(self.flags)
-
-    def say_full(self, pm: PathManager, address: SockAddr, why: str) -> None:
+    def say_full(self, pm: PathManager, place: Place, why: str) -> None:
         if not self.full_said:
             self.full_said = True
             pm.log.warning(
                 "%s is not used for now: %s. Addresses beyond that wait for a free one.",
-                address,
+                place.address,
                 why,
             )
 
@@ -119,7 +168,8 @@ class AddrAdv(Plugin):
         count = MIN_LIMIT + len(self.places)
         if self.most is not None:
             count = min(count, self.most)
-        accepted = count if "subflow" in self.flags else 0
+        flags = {flag for place in self.places.values() for flag in place.flags}
+        accepted = count if "subflow" in (flags or pm.config.addr_flags) else 0
         wanted = Limits(
             add_addr_accepted=max(accepted, self.found.add_addr_accepted),
             subflows=max(count, self.found.subflows),
@@ -129,10 +179,11 @@ class AddrAdv(Plugin):
         try:
             pm.set_limits(wanted.subflows, wanted.add_addr_accepted)
         except KernelError as error:
-            most = maximum(error.words or "")
-            if most is None or self.most is not None:
+            if count <= MIN_LIMIT or not (error.words or "").startswith("limit greater"):
                 raise
-            self.most = most
+            # Before Linux 6.15 it does not say how much it takes: try with less until it does.
+            said = maximum(error.words or "")
+            self.most = count - 1 if said is None or said >= count else said
             self.fit_limits(pm)
             return
         self.current = wanted

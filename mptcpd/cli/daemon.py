@@ -11,6 +11,7 @@ import sys
 import time
 
 from mptcpd.cli import argp, config_file, log, options, paths
+from mptcpd.cli.runtime import store
 from mptcpd.core import loader
 from mptcpd.core.commands import ConnectionCommands
 from mptcpd.core.config import Config, ConfigError
@@ -94,10 +95,19 @@ def run(config: Config) -> None:
 def serve(config: Config, loop: Loop, registry: Registry) -> None:
     """As ``run``, with the plugins loaded."""
     parts = Parts(config)
-    daemon = Daemon(loop, registry, parts.events, parts.routes, config.notify_flags, parts.trace)
+    daemon = Daemon(
+        loop,
+        registry,
+        parts.events,
+        parts.routes,
+        config.notify_flags,
+        parts.trace,
+        config.choice(),
+        (config.hold_down_loss, config.hold_down_return),
+    )
     ids = AddressIds()
     endpoints = Endpoints(parts.mptcp, ids)
-    endpoints.learn_ids()
+    endpoints.start(store(config.runtime_dir))
     listeners = Listeners(loop)
     commands = ConnectionCommands(parts.mptcp, ids, listeners)
     owners = Owners(registry)
@@ -127,6 +137,8 @@ def serve(config: Config, loop: Loop, registry: Registry) -> None:
     choose(config, registry)
     owners.start()
     daemon.start()
+    for endpoint in endpoints.drop_inherited():
+        _LOG.info("Endpoint %s of an earlier run applies no more.", endpoint.address)
     watch.start(parts.mptcp.events_group, owners.events())
     _LOG.debug("ready: plugins %s", ", ".join(registry.names))
     try:
@@ -135,6 +147,8 @@ def serve(config: Config, loop: Loop, registry: Registry) -> None:
         watch.stop()
         daemon.stop()
         listeners.close_all()
+        if config.cleanup:
+            endpoints.clean_up()
 
 
 def look_again(daemon: Daemon) -> None:

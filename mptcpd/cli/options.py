@@ -62,6 +62,12 @@ OPTIONS: tuple[Option, ...] = (
         help="Load only these plugins, in this order, e.g. --load-plugins=addr_adv,sspi",
         list=True,
     ),
+    Option(
+        "runtime-dir",
+        argument="DIR",
+        help="Note in DIR which endpoints are ours, for the next start (the default is "
+        "/run/mptcpd; none: do not)",
+    ),
     Option("config", argument="FILE", help="Read the configuration from FILE"),
     Option("check-config", help="Check the options and the configuration, say so, and end"),
 )
@@ -126,6 +132,7 @@ _SETTINGS: Mapping[str, Callable[[str], Any]] = {
     "plugin-dir": _given("Empty plugin directory command line option."),
     "path-manager": _given("Empty default path manager plugin command line option."),
     "load-plugins": _load_plugins,
+    "runtime-dir": _given("Empty runtime directory command line option."),
     "addr-flags": _named("addr-flags", config.addr_flags),
     "notify-flags": _named("notify-flags", config.notify_flags),
 }

@@ -13,9 +13,10 @@ from typing import Protocol
 
 from mptcpd.core.address import IP, SockAddr, from_packed, sockaddr
 from mptcpd.core.connections import Connection, Subflow
-from mptcpd.core.endpoints import Endpoint, flag_names
+from mptcpd.core.endpoints import flag_names
 from mptcpd.core.ids import AddressIds
 from mptcpd.core.listeners import Listeners
+from mptcpd.core.ownership import Endpoint
 from mptcpd.core.path import path_of
 from mptcpd.nl import mptcp
 from mptcpd.nl.errors import KernelError

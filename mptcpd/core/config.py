@@ -1,6 +1,7 @@
 """The configuration: text in, values or a complaint that names file and line out.
 
-Knows    the keys of ``[core]``, what each may hold, and which source wins.
+Knows    the keys of ``[core]``, and which source wins; what each key may hold is in
+         ``config_values``.
 Not      files, argv, the environment: ``cli`` reads those and hands the text in.
 Shape    ``[group]`` lines, ``key=value`` lines, ``#`` lines, empty lines. Blanks around keys,
          values and lines do not count; a ``#`` further on in a line is part of the value.
@@ -13,149 +14,97 @@ drops in silence (unknown keys of [core], unknown words, lines that are no setti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+from mptcpd.core.choice import (
+    Choice,
+    InterfaceRule,
+    Pattern,
+    address_patterns,
+    interface_patterns,
+)
+from mptcpd.core.config_values import (
+    ADDR_FLAGS,
+    DEFAULT_ADDR_FLAGS,
+    DEFAULT_LOG,
+    DEFAULT_NOTIFY_FLAGS,
+    LOG_DESTINATIONS,
+    NOTIFY_FLAGS,
+    BadValue,
+    ConfigError,
+    Section,
+    addr_flags,
+    duration,
+    log_destination,
+    not_empty,
+    notify_flags,
+    plugin_names,
+    yes_or_no,
+)
+from mptcpd.core.interface_sections import is_rule, rules
+
+__all__ = [
+    "ADDR_FLAGS",
+    "CORE_KEYS",
+    "DEFAULT_ADDR_FLAGS",
+    "DEFAULT_LOG",
+    "DEFAULT_NOTIFY_FLAGS",
+    "FILE_ONLY",
+    "LOG_DESTINATIONS",
+    "NOTIFY_FLAGS",
+    "BadValue",
+    "Config",
+    "ConfigError",
+    "Section",
+    "Settings",
+    "addr_flags",
+    "log_destination",
+    "notify_flags",
+    "parse",
+    "plugin_names",
+]
+
 _T = TypeVar("_T")
-
-LOG_DESTINATIONS = ("stderr", "syslog", "journal", "null")
-ADDR_FLAGS = ("signal", "subflow", "backup", "fullmesh", "laminar")
-NOTIFY_FLAGS = ("existing", "skip_link_local", "skip_loopback", "check_route")
-
-DEFAULT_LOG = "stderr"
-DEFAULT_ADDR_FLAGS = ("subflow",)
-DEFAULT_NOTIFY_FLAGS = frozenset({"existing", "skip_link_local", "skip_loopback"})
+DEFAULT_HOLD_DOWN_LOSS = 0.0  # seconds
+DEFAULT_HOLD_DOWN_RETURN = 0.2
+DEFAULT_RUNTIME_DIR = "/run/mptcpd"
 
 
-class ConfigError(Exception):
-    """What is wrong with the configuration, where, and what would be right.
+def _patterns(read: Callable[[str], tuple[Pattern, ...]]) -> Callable[[str], tuple[Pattern, ...]]:
+    """``read`` with its complaint as BadValue."""
 
-    file   the name of the file as the user knows it; empty if there is none
-    line   from 1; None when it is about the file as a whole
-    text   one sentence without the place
-    """
+    def patterns(text: str) -> tuple[Pattern, ...]:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise BadValue(str(error)) from None
 
-    def __init__(self, file: str, line: int | None, text: str) -> None:
-        super().__init__(file, line, text)
-        self.file = file
-        self.line = line
-        self.text = text
-
-    def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.text}" if place else self.text
-
-
-class BadValue(ValueError):
-    """A value that a setting may not have; says what is allowed, not where it stood."""
-
-
-def _words(text: str) -> list[str]:
-    """``a,b`` or ``a,b,`` to words; empty text to none. Other empty words stay, to be refused."""
-    return text.removesuffix(",").split(",") if text else []
-
-
-def _flags(text: str, kind: str, allowed: tuple[str, ...]) -> set[str]:
-    """The words of a flag list, or BadValue for the first that is not one of ``allowed``."""
-    words = _words(text)
-    for word in words:
-        if word not in allowed:
-            hint = " (no blanks between the words)" if word.strip() in allowed else ""
-            raise BadValue(f'unknown {kind} flag "{word}"{hint}; allowed: {", ".join(allowed)}')
-    return set(words)
-
-
-def addr_flags(text: str) -> tuple[str, ...]:
-    """Flags for announced addresses, in the order of ADDR_FLAGS, each once; empty text: none."""
-    found = _flags(text, "address", ADDR_FLAGS)
-    if {"signal", "fullmesh"} <= found:
-        # net/mptcp/pm_kernel.c, mptcp_pm_nl_add_addr_doit: "flags mustn't have both signal and
-        # fullmesh". Found out here, once, and not at every address that appears later.
-        raise BadValue(
-            'the flags "signal" and "fullmesh" exclude each other: '
-            "the kernel refuses an endpoint that has both"
-        )
-    return tuple(flag for flag in ADDR_FLAGS if flag in found)
-
-
-def notify_flags(text: str) -> frozenset[str]:
-    """Which addresses plugins are told of; empty text: no flag is set."""
-    return frozenset(_flags(text, "notification", NOTIFY_FLAGS))
-
-
-def plugin_names(text: str) -> tuple[str, ...]:
-    """Names of plugins in the given order. Empty items vanish, so "," and "" mean "load none"."""
-    names = tuple(name for name in text.split(",") if name)
-    for name in names:
-        # The directory was checked for who may write to it; a name must not lead out of it.
-        if "/" in name or name != name.strip():
-            raise BadValue(
-                f'"{name}" is not a plugin name; allowed: names of files in the plugin directory '
-                "without .py, separated by commas without blanks"
-            )
-    return names
-
-
-def log_destination(text: str) -> str:
-    """One of LOG_DESTINATIONS."""
-    if text not in LOG_DESTINATIONS:
-        raise BadValue(f'unknown log destination "{text}"; allowed: {", ".join(LOG_DESTINATIONS)}')
-    return text
-
-
-def _not_empty(text: str) -> str:
-    if not text:
-        raise BadValue("a value is missing")
-    return text
+    return patterns
 
 
 # key of [core] -> what makes its value; the field of Settings has the same name with "_"
 CORE_KEYS: Mapping[str, Callable[[str], Any]] = {
     "log": log_destination,
-    "plugin-dir": _not_empty,
-    "path-manager": _not_empty,
+    "plugin-dir": not_empty,
+    "path-manager": not_empty,
     "addr-flags": addr_flags,
     "notify-flags": notify_flags,
     "load-plugins": plugin_names,
+    "interfaces": _patterns(interface_patterns),
+    "addresses": _patterns(address_patterns),
+    "hold-down-loss": duration,
+    "hold-down-return": duration,
+    "cleanup": yes_or_no,
+    "runtime-dir": not_empty,
 }
 
 
-class Section(Mapping[str, str]):
-    """What the file says in one group: key -> value, and where each stood.
-
-    A plugin that cannot use one of its values raises what ``error`` returns, so that the user
-    is told the line.
-    """
-
-    __slots__ = ("_entries", "file", "name")
-
-    def __init__(
-        self, name: str, file: str = "", entries: Mapping[str, tuple[str, int]] | None = None
-    ) -> None:
-        self.name = name
-        self.file = file
-        self._entries = dict(entries or {})
-
-    def __getitem__(self, key: str) -> str:
-        return self._entries[key][0]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __repr__(self) -> str:
-        return f"Section({self.name!r}, {self.file!r}, {self._entries!r})"
-
-    def line(self, key: str) -> int | None:
-        """The line of ``key``, from 1; None if it is not given."""
-        return self._entries[key][1] if key in self._entries else None
-
-    def error(self, key: str, text: str) -> ConfigError:
-        """A ConfigError, to be raised, that names file, line, group and key."""
-        return ConfigError(self.file, self.line(key), f"{key} in [{self.name}]: {text}")
+# Keys without an option: new ones, whose names would make abbreviations of old options ambiguous.
+FILE_ONLY = frozenset(
+    {"interfaces", "addresses", "hold-down-loss", "hold-down-return", "cleanup"}
+)
 
 
 class Settings(NamedTuple):
@@ -167,8 +116,15 @@ class Settings(NamedTuple):
     addr_flags: tuple[str, ...] | None = None
     notify_flags: frozenset[str] | None = None
     load_plugins: tuple[str, ...] | None = None
+    interfaces: tuple[Pattern, ...] | None = None
+    addresses: tuple[Pattern, ...] | None = None
+    hold_down_loss: float | None = None
+    hold_down_return: float | None = None
+    cleanup: bool | None = None
+    runtime_dir: str | None = None
     debug: bool | None = None
     file: str = ""
+    rules: tuple[InterfaceRule, ...] = ()
     sections: Mapping[str, Section] = MappingProxyType({})
     notes: tuple[str, ...] = ()
 
@@ -187,7 +143,12 @@ class Config(NamedTuple):
     addr_flags     in the order of ADDR_FLAGS; never signal together with fullmesh
     load_plugins   None: every plugin that is found; (): none at all
     file           the configuration file that was read; empty if none was
-    sections       groups of the file other than [core], by name
+    interfaces, addresses  patterns of what is used; () means all (``choice``)
+    hold_down_loss, hold_down_return  seconds that a change must last (``holddown``)
+    runtime_dir    where it is noted which endpoints are ours
+    cleanup        endpoints and limits are put back at the end
+    rules          the [interface PATTERN] groups
+    sections       other groups of the file than these and [core], by name
     notes          what is odd about the file but no error; one line each, for the log
     """
 
@@ -197,7 +158,14 @@ class Config(NamedTuple):
     addr_flags: tuple[str, ...] = DEFAULT_ADDR_FLAGS
     notify_flags: frozenset[str] = DEFAULT_NOTIFY_FLAGS
     load_plugins: tuple[str, ...] | None = None
+    interfaces: tuple[Pattern, ...] = ()
+    addresses: tuple[Pattern, ...] = ()
+    hold_down_loss: float = DEFAULT_HOLD_DOWN_LOSS
+    hold_down_return: float = DEFAULT_HOLD_DOWN_RETURN
+    cleanup: bool = False
+    runtime_dir: str = DEFAULT_RUNTIME_DIR
     debug: bool = False
+    rules: tuple[InterfaceRule, ...] = ()
     file: str = ""
     sections: Mapping[str, Section] = MappingProxyType({})
     notes: tuple[str, ...] = ()
@@ -205,6 +173,12 @@ class Config(NamedTuple):
     def section(self, name: str) -> Section:
         """A plugin's own group of the file; an empty one if the file has none of that name."""
         return self.sections.get(name) or Section(name, self.file)
+
+    def choice(self) -> Choice:
+        """The rules for interfaces and addresses."""
+        return Choice(
+            self.notify_flags, self.interfaces, self.addresses, self.rules, self.addr_flags
+        )
 
     @classmethod
     def merge(cls, command_line: Settings, file: Settings, plugin_dir: str) -> Config:
@@ -221,7 +195,18 @@ class Config(NamedTuple):
             addr_flags=_first(ours.addr_flags, file.addr_flags, DEFAULT_ADDR_FLAGS),
             notify_flags=_first(ours.notify_flags, file.notify_flags, DEFAULT_NOTIFY_FLAGS),
             load_plugins=_first(ours.load_plugins, file.load_plugins, None),
+            interfaces=_first(ours.interfaces, file.interfaces, ()),
+            addresses=_first(ours.addresses, file.addresses, ()),
+            hold_down_loss=_first(
+                ours.hold_down_loss, file.hold_down_loss, DEFAULT_HOLD_DOWN_LOSS
+            ),
+            hold_down_return=_first(
+                ours.hold_down_return, file.hold_down_return, DEFAULT_HOLD_DOWN_RETURN
+            ),
+            cleanup=_first(ours.cleanup, file.cleanup, False),
+            runtime_dir=_first(ours.runtime_dir, file.runtime_dir, DEFAULT_RUNTIME_DIR),
             debug=_first(ours.debug, file.debug, False),
+            rules=file.rules,
             file=file.file,
             sections=file.sections,
             notes=file.notes,
@@ -300,5 +285,10 @@ def parse(text: str, file: str) -> Settings:
         entries[key] = value, number
     fields = _core(groups.pop("core"), file)
     sections = {name: Section(name, file, found) for name, found in groups.items()}
-    said = Settings(file=file, sections=MappingProxyType(sections), notes=tuple(notes))
+    said = Settings(
+        file=file,
+        rules=rules(sections.values()),
+        sections=MappingProxyType({n: found for n, found in sections.items() if not is_rule(n)}),
+        notes=tuple(notes),
+    )
     return said._replace(**fields)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mptcpd.core import routes
+from mptcpd.core.choice import Choice
+from mptcpd.core.holddown import HoldDown
 from mptcpd.core.loop import Loop
 from mptcpd.core.network import Network
 from mptcpd.core.registry import Registry
@@ -55,7 +57,10 @@ class Daemon:
         client: Routes,
         notify: frozenset[str],
         trace: Callable[[messages.Message], None] | None = None,
+        choice: Choice | None = None,
+        hold_down: tuple[float, float] = (0.0, 0.0),
     ) -> None:
+        """``hold_down``: seconds that a loss and a return must last (``holddown``)."""
         self._loop = loop
         self._registry = registry
         self._events = events
@@ -64,9 +69,16 @@ class Daemon:
         has_route = None
         self._checks_routes = "check_route" in notify
         if self._checks_routes:
-            check = routes.RouteCheck(client, loop.call_later, self._route_found)
+            check = routes.RouteCheck(client, loop.call_later, self._look_again)
             has_route = check.has_route
-        self.network = Network(registry, notify, has_route)
+        hold = None
+        if any(hold_down):
+            hold = HoldDown[bytes](
+                *hold_down,
+                clock=loop.time,
+                later=lambda seconds, ifindex: loop.call_later(seconds, self._look_again, ifindex),
+            )
+        self.network = Network(registry, notify, has_route, choice, hold)
         self.decode_errors = 0
         self.overruns = 0
 
@@ -150,7 +162,7 @@ class Daemon:
         self.decode_errors += 1
         _LOG.error("A malformed message was dropped: %s", error)
 
-    def _route_found(self, ifindex: int) -> None:
+    def _look_again(self, ifindex: int) -> None:
         try:
             self.network.routes_changed(ifindex)
         except NetlinkError as error:

@@ -8,26 +8,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mptcpd.core.address import IP, SockAddr, from_packed, sockaddr
 from mptcpd.core.ids import AddressIds
+from mptcpd.core.ownership import Endpoint, Forgetful, Ownership, Store
 from mptcpd.nl import mptcp
 from mptcpd.nl.errors import KernelError
 from mptcpd.nl.mptcp import FLAGS, Limits
-
-
-class Endpoint(NamedTuple):
-    """An endpoint of the kernel's own path manager.
-
-    address  with its port, 0 if it has none      id       address ID
-    flags    names, in the kernel's order          ifindex  None means any interface
-    """
-
-    address: SockAddr
-    id: int
-    flags: tuple[str, ...]
-    ifindex: int | None
 
 
 class Kernel(Protocol):
@@ -53,13 +41,42 @@ class Kernel(Protocol):
 class Endpoints:
     """Endpoints and limits of the kernel's own path manager.
 
-    Address IDs given out here are recorded in ``ids``; an ID whose endpoint the kernel refused, or
-    that was deleted, is free again.
+    Address IDs given out here are recorded in ``ids``; an ID whose endpoint the kernel refused is
+    free again. ``start`` comes before any other call.
     """
 
     def __init__(self, kernel: Kernel, ids: AddressIds) -> None:
         self._kernel = kernel
         self._ids = ids
+        self.ownership = Ownership(Forgetful(), (), Limits(0, 0))
+
+    def start(self, store: Store) -> None:
+        """Find out what is there, and what of it is ours from before. Errors: KernelError."""
+        self.learn_ids()
+        self.ownership = Ownership(store, self.endpoints(), self.limits())
+
+    def drop_inherited(self) -> list[Endpoint]:
+        """Delete our endpoints of an earlier run that nobody has claimed: they apply no more."""
+        dropped = list(self.ownership.inherited.values())
+        for endpoint in dropped:
+            self._remove_if_there(endpoint)
+        return dropped
+
+    def clean_up(self) -> None:
+        """Delete our endpoints and put the limits back as they were found. Errors: KernelError."""
+        for endpoint in list(self.ownership.owned.values()):
+            self._remove_if_there(endpoint)
+        self.set_limits(self.ownership.found.subflows, self.ownership.found.add_addr_accepted)
+        self.ownership.forget()
+
+    def _remove_if_there(self, endpoint: Endpoint) -> None:
+        try:
+            self.remove_endpoint(endpoint.id)
+        except KernelError as error:
+            if not is_not_found(error):
+                raise
+        if self._ids.find(endpoint.address) == endpoint.id:
+            self._ids.remove(endpoint.address)
 
     def add_endpoint(
         self,
@@ -71,6 +88,8 @@ class Endpoints:
     ) -> Endpoint:
         """Add an endpoint and return it with the ID it got.
 
+        One that this daemon added before a restart is taken over, with its flags put right.
+
         local_id  1 to 255; None means the ID of this address, a new one if it has none
         flags     names of ``nl.mptcp.FLAGS``, or their bits; a port makes it ``signal``
         Errors    KernelError: refused; its ``reason`` is EEXIST for an address that is there
@@ -79,46 +98,84 @@ class Endpoints:
         """
         where = sockaddr(address)
         bits = flag_bits(flags) | (FLAGS["signal"] if where.port else 0)
+        for old in self.ownership.inherited.values():
+            if old.address == where and local_id in (None, old.id):
+                return self._take_over(old, bits, ifindex)
         if local_id is not None:
-            ident = _checked(local_id)
-            self._kernel.add_addr(mptcp.Address(where.packed, where.port, ident, bits, ifindex))
-            return Endpoint(where, ident, flag_names(bits), ifindex)
+            return self._add(Endpoint(where, _checked(local_id), flag_names(bits), ifindex), bits)
         fresh = self._ids.find(where) is None
         try:
-            ident = self._add_with_free_id(where, bits, ifindex)
+            ident = self._ids.get(where)
+            try:
+                return self._add(Endpoint(where, ident, flag_names(bits), ifindex), bits)
+            except KernelError as error:
+                if error.reason not in (errno.EBUSY, errno.EINVAL):
+                    raise
+                there = next((known for known in self.learn_ids() if known.address == where), None)
+                if there is not None:
+                    # The kernel replaces an implicit endpoint if we name no ID, and keeps its ID.
+                    # Any other one is a duplicate, which it says only now: no ID is in the way.
+                    wanted = there._replace(flags=flag_names(bits), ifindex=ifindex)
+                    return self._add(wanted, bits, named=False)
+                if error.reason != errno.EBUSY:
+                    raise
+                # Somebody else has given this ID to an endpoint since we last looked.
+                self._ids.remove(where)
+            ident = self._ids.get(where)
+            return self._add(Endpoint(where, ident, flag_names(bits), ifindex), bits)
         except KernelError:
             if fresh:
                 self._ids.remove(where)
             raise
-        return Endpoint(where, ident, flag_names(bits), ifindex)
 
-    def _add_with_free_id(self, where: SockAddr, bits: int, ifindex: int | None) -> int:
-        ident = self._ids.get(where)
+    def _add(self, endpoint: Endpoint, bits: int, *, named: bool = True) -> Endpoint:
+        address, ident, _flags, ifindex = endpoint
+        before = self.ownership.owned.get(ident)
+        self.ownership.note(endpoint)
         try:
-            self._kernel.add_addr(mptcp.Address(where.packed, where.port, ident, bits, ifindex))
-        except KernelError as error:
-            if error.reason != errno.EBUSY:
-                raise
-            # Somebody else has given this ID to an endpoint since we last looked.
-            self._ids.remove(where)
-            self.learn_ids()
-            ident = self._ids.get(where)
-            self._kernel.add_addr(mptcp.Address(where.packed, where.port, ident, bits, ifindex))
-        return ident
+            self._kernel.add_addr(
+                mptcp.Address(
+                    address.packed, address.port, ident if named else None, bits, ifindex
+                )
+            )
+        except KernelError:
+            if before is None:
+                self.ownership.strike(ident)
+            else:
+                self.ownership.note(before)
+            raise
+        return endpoint
 
-    def learn_ids(self) -> None:
-        """Record the IDs that the kernel's endpoints have, whoever added them."""
-        for endpoint in self.endpoints():
-            owner = self._ids.find(endpoint.address)
-            if owner != endpoint.id:
-                self._ids.map(endpoint.address, endpoint.id)
+    def _take_over(self, old: Endpoint, bits: int, ifindex: int | None) -> Endpoint:
+        """Make our endpoint of an earlier run what is wanted now, with the least disturbance."""
+        wanted = Endpoint(old.address, old.id, flag_names(bits), ifindex)
+        changed = flag_bits(old.flags) ^ bits
+        if old.ifindex != ifindex or changed & ~_CHANGEABLE:
+            self.remove_endpoint(old.id)
+            return self._add(wanted, bits)
+        if changed:
+            self.set_endpoint_flags(old.id, bits)
+        self.ownership.note(wanted)
+        return wanted
+
+    def learn_ids(self) -> list[Endpoint]:
+        """Let ``ids`` know which IDs the kernel's endpoints have; return these endpoints."""
+        endpoints = self.endpoints()
+        self._ids.learn((endpoint.address, endpoint.id) for endpoint in endpoints)
+        return endpoints
 
     def remove_endpoint(self, local_id: int) -> None:
         """Delete an endpoint: its subflows close, the peer is told (RM_ADDR).
 
         Errors  KernelError "address not found"; ValueError for an ID outside 1 to 255.
         """
-        self._kernel.del_addr(mptcp.Address(None, id=_checked(local_id)))
+        try:
+            self._kernel.del_addr(mptcp.Address(None, id=_checked(local_id)))
+        except KernelError as error:
+            if is_not_found(error):
+                self.ownership.strike(local_id)
+            raise
+        self.ownership.strike(local_id)
 
     def get_endpoint(self, local_id: int) -> Endpoint:
         """The endpoint with this ID. Errors: as ``remove_endpoint``."""
@@ -131,6 +188,7 @@ class Endpoints:
     def flush_endpoints(self) -> None:
         """Delete all endpoints, whoever added them. Errors: KernelError."""
         self._kernel.flush_addrs()
+        self.ownership.clear()
 
     def set_endpoint_flags(
         self, address_or_id: SockAddr | IP | str | int, flags: Iterable[str] | int
@@ -153,6 +211,10 @@ class Endpoints:
         """``add_addr_accepted`` and ``subflows``, per connection. Errors: KernelError."""
         return self._kernel.get_limits()
 
+    def found_limits(self) -> Limits:
+        """The limits before this daemon, in this run or an earlier one, first changed them."""
+        return self.ownership.found
+
     def set_limits(
         self, subflows: int | None = None, add_addr_accepted: int | None = None
     ) -> None:
@@ -161,6 +223,15 @@ class Endpoints:
         if subflows is None and add_addr_accepted is None:
             raise ValueError("no limit is given")
         self._kernel.set_limits(subflows, add_addr_accepted)
+
+
+# SET_FLAGS changes these two, and keeps the others (net/mptcp/pm_kernel.c).
+_CHANGEABLE = FLAGS["backup"] | FLAGS["fullmesh"]
+
+
+def is_not_found(error: KernelError) -> bool:
+    """Whether the kernel refused since no endpoint has that ID."""
+    return error.errno == errno.EINVAL and error.words == "address not found"
 
 
 def flag_bits(flags: Iterable[str] | int) -> int:

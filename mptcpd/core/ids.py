@@ -6,6 +6,8 @@ ID. 0 is not given out; it names the address of a connection's first subflow.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mptcpd.core.address import IP, SockAddr, sockaddr
 
 MAX_ID = 255
@@ -21,9 +23,10 @@ class AddressIds:
     def __init__(self) -> None:
         self._ids: dict[bytes, int] = {}
         self._used: set[int] = set()
+        self._kernel: dict[int, bytes] = {}  # ID -> IP of the kernel's endpoints, when last told
 
     def get(self, address: SockAddr | IP | str) -> int:
-        """The ID of this address: the one it has, else the lowest that is free.
+        """The ID of this address: the one it has, else that of its endpoint, else the lowest free.
 
         Errors  NoFreeId; ValueError for text that is no address.
         """
@@ -31,7 +34,9 @@ class AddressIds:
         known = self._ids.get(ip)
         if known is not None:
             return known
-        for ident in range(1, MAX_ID + 1):
+        theirs = [ident for ident, owner in self._kernel.items() if owner == ip]
+        ours = (ident for ident in range(1, MAX_ID + 1) if ident not in self._kernel)
+        for ident in (*theirs, *ours):
             if ident not in self._used:
                 self._used.add(ident)
                 self._ids[ip] = ident
@@ -49,20 +54,10 @@ class AddressIds:
             self._used.discard(ident)
         return ident
 
-    def map(self, address: SockAddr | IP | str, ident: int) -> None:
-        """Record an ID that the kernel already uses for this address.
+    def learn(self, endpoints: Iterable[tuple[SockAddr, int]]) -> None:
+        """Take note of the address and ID of every endpoint that the kernel has now.
 
-        Where the address has another ID (endpoints of one IP with different ports), that one stays
-        and ``ident`` is only marked as taken.
-        Errors  ValueError for an ID outside 1 to 255, or one that another address has.
+        None of these IDs is given to another address, until the next call tells of others: the
+        endpoints of other programs come and go. An ID that was given out before stays as it is.
         """
-        if not 1 <= ident <= MAX_ID:
-            raise ValueError(f"address ID {ident} is not within 1 to {MAX_ID}")
-        ip = sockaddr(address).packed
-        if self._ids.get(ip) == ident:
-            return
-        owner = next((packed for packed, number in self._ids.items() if number == ident), None)
-        if owner is not None:
-            raise ValueError(f"address ID {ident} belongs to another address than {address}")
-        self._used.add(ident)
-        self._ids.setdefault(ip, ident)
+        self._kernel = {ident: address.packed for address, ident in endpoints}

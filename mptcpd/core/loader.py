@@ -85,25 +85,37 @@ def _plugin(fd: int, directory: str, name: str, owners: Collection[int]) -> Plug
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, file, "exec"), module.__dict__)
-    except Exception as error:
+        plugin = _only_class(name, module)()
+    except PluginError:
+        del sys.modules[module.__name__]
+        raise
+    except (Exception, SystemExit) as error:
+        # SystemExit: a script that lies in the directory and calls sys.exit().
         del sys.modules[module.__name__]
         raise PluginError(name, f"{type(error).__name__}: {error}") from error
-    classes = [
-        value
+    plugin.name = plugin.name or name
+    for attribute, kind in (("name", str), ("priority", int)):
+        value = getattr(plugin, attribute)
+        if not isinstance(value, kind):
+            raise PluginError(name, f"{attribute} is {value!r}, which is no {kind.__name__}")
+    return plugin
+
+
+def _only_class(name: str, module: ModuleType) -> type[Plugin]:
+    """The subclass of Plugin that a module defines, under whatever and however many names."""
+    classes = {
+        id(value): value
         for value in vars(module).values()
-        if isinstance(value, type)
+        # Not isinstance(value, type): until Python 3.11 an alias like list[int] passes for one.
+        if issubclass(type(value), type)
         and issubclass(value, Plugin)
         and value.__module__ == module.__name__
-    ]
+    }
     if len(classes) != 1:
-        which = ", ".join(value.__name__ for value in classes) or "none"
+        which = ", ".join(value.__name__ for value in classes.values()) or "none"
         raise PluginError(name, f"exactly one subclass of Plugin is expected, found: {which}")
-    try:
-        plugin = classes[0]()
-    except Exception as error:
-        raise PluginError(name, f"{type(error).__name__}: {error}") from error
-    plugin.name = plugin.name or name
-    return plugin
+    found: type[Plugin] = classes.popitem()[1]
+    return found
 
 
 def _source(fd: int, name: str, file: str, owners: Collection[int]) -> bytes:
@@ -112,12 +124,16 @@ def _source(fd: int, name: str, file: str, owners: Collection[int]) -> bytes:
         handle = os.open(name + _SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=fd)
     except OSError as error:
         raise PluginError(name, f"{file}: {error.strerror}") from error
-    with open(handle, "rb") as opened:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise PluginError(name, f"{file}: not a regular file")
-        try:
-            trusted(status, file, owners)
-        except Untrusted as error:
-            raise PluginError(name, str(error)) from None
-        return opened.read()
+        trusted(status, file, owners)
+        with open(handle, "rb", closefd=False) as opened:
+            return opened.read()
+    except Untrusted as error:
+        raise PluginError(name, str(error)) from None
+    except OSError as error:
+        raise PluginError(name, f"{file}: {error.strerror}") from error
+    finally:
+        os.close(handle)

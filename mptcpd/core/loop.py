@@ -7,12 +7,17 @@ sleeps in one system call until a descriptor is ready: nothing here wakes by its
 from __future__ import annotations
 
 import heapq
+import math
 import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
+
+# epoll_wait(2) takes at most 2**31 - 1 ms; a deadline further away is waited for in parts.
+_LONGEST = 2_000_000.0  # seconds, 23 days
+_SWEEP = 64  # timers before it is worth looking for cancelled ones
 
 
 class Timer:
@@ -52,9 +57,14 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = 0  # equal deadlines are called in the order they were set
+        self._sweep = _SWEEP
         self._running = False
         self._signals: dict[int, Callable[[], object]] = {}
         self._wakeup: tuple[socket.socket, socket.socket] | None = None
+
+    def time(self) -> float:
+        """The clock's time, in seconds."""
+        return self._clock()
 
     def add_reader(self, fd: int, function: Callable[[], object]) -> None:
         """Call ``function`` whenever ``fd`` can be read (level-triggered)."""
@@ -65,7 +75,18 @@ class Loop:
         self._selector.unregister(fd)
 
     def call_later(self, seconds: float, function: Callable[..., object], *arguments: Any) -> Timer:
-        """Call ``function(*arguments)`` once, ``seconds`` from now (at once if not positive)."""
+        """Call ``function(*arguments)`` once, ``seconds`` from now (at once if not positive).
+
+        Errors  ValueError for seconds that are no number.
+        """
+        if math.isnan(seconds):
+            raise ValueError("a deadline in nan seconds")
+        if len(self._timers) >= self._sweep:
+            # Who cancels and sets anew at every event would else fill the memory until the
+            # cancelled deadlines pass.
+            self._timers = [entry for entry in self._timers if entry[2].pending]
+            heapq.heapify(self._timers)
+            self._sweep = max(_SWEEP, 2 * len(self._timers))
         timer = Timer(function, arguments)
         self._count += 1
         heapq.heappush(self._timers, (self._clock() + max(seconds, 0.0), self._count, timer))
@@ -117,7 +138,7 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return None
-        return max(self._timers[0][0] - self._clock(), 0.0)
+        return min(max(self._timers[0][0] - self._clock(), 0.0), _LONGEST)
 
     def _expire(self) -> None:
         now = self._clock()

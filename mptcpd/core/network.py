@@ -7,21 +7,22 @@ The rule it keeps: after every change, what plugins were told equals what the st
 should have been told. Nothing is derived from the order in which things happened, so an event that
 comes twice changes nothing, and a dump (``replace``) puts everything right after lost events.
 
-An interface is told while it is up and running (IFF_UP, IFF_RUNNING) and no loopback. An address
-is told while its interface is, while it can be used (not tentative, failed or deprecated), while
-the notify flags let it through, and, with ``check_route``, while a default route serves it.
+An interface is told while it is up and running (IFF_UP, IFF_RUNNING), no loopback, and not
+excluded by the configuration. An address is told while its interface is, while it can be used (not
+tentative, failed or deprecated), while notify flags and configuration let it through (``choice``
+has those rules), and, with ``check_route``, while a default route serves it. With a hold-down, what
+bounces is believed late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeAlias
 
 from mptcpd.core.address import SockAddr, from_packed
+from mptcpd.core.choice import Choice, Verdict
+from mptcpd.core.holddown import HoldDown
 from mptcpd.nl import rtnl
-from mptcpd.nl import uapi as u
-
-_READY = u.IFF_UP | u.IFF_RUNNING
 
 
 class Interface:
@@ -30,18 +31,20 @@ class Interface:
     index      ifindex                    type   ARPHRD_* (linux/if_arp.h)
     name       as it is called now        flags  IFF_* (linux/if.h)
     addresses  the addresses that plugins were told of, in the order they were told
+    address_flags  the flags for endpoints of its addresses (``addr-flags``, or its section's)
     """
 
-    __slots__ = ("_addresses", "flags", "index", "name", "type")
+    __slots__ = ("_addresses", "address_flags", "flags", "index", "name", "type")
 
-    def __init__(self, link: rtnl.Link) -> None:
+    def __init__(self, link: rtnl.Link, address_flags: tuple[str, ...] = ()) -> None:
         self._addresses: dict[bytes, SockAddr] = {}
         self.index = link.ifindex
-        self.update(link)
+        self.update(link, address_flags)
 
-    def update(self, link: rtnl.Link) -> None:
+    def update(self, link: rtnl.Link, address_flags: tuple[str, ...] = ()) -> None:
         """Take over what a newer link message says."""
         self.name, self.type, self.flags = link.name, link.type, link.flags
+        self.address_flags = address_flags
 
     @property
     def addresses(self) -> tuple[SockAddr, ...]:
@@ -61,22 +64,13 @@ class Listener(Protocol):
     def delete_local_address(self, interface: Interface, address: SockAddr) -> None: ...
 
 
-def usable(address: rtnl.Address) -> bool:
-    """Whether new connections may be made from it.
-
-    A tentative address still waits for duplicate address detection (RFC 4862), unless it is
-    optimistic (RFC 4429); a deprecated one must not start anything new.
-    """
-    if address.flags & (u.IFA_F_DADFAILED | u.IFA_F_DEPRECATED):
-        return False
-    return not address.flags & u.IFA_F_TENTATIVE or bool(address.flags & u.IFA_F_OPTIMISTIC)
-
-
 class Network:
     """The state, and the comparison of what is told with what should be.
 
     notify      the notify flags of the configuration
     has_route   whether a default route serves an address; None: not to be checked
+    choice      the configuration's rules; None: only the notify flags
+    hold        None: every change is believed at once
     interfaces  ifindex -> Interface, those that plugins know of
     """
 
@@ -85,10 +79,14 @@ class Network:
         listener: Listener,
         notify: frozenset[str],
         has_route: Callable[[rtnl.Address], bool] | None = None,
+        choice: Choice | None = None,
+        hold: HoldDown[bytes] | None = None,
     ) -> None:
         self._listener = listener
         self._notify = notify
         self._has_route = has_route
+        self._choice = Choice(notify) if choice is None else choice
+        self._hold = hold
         self._links: dict[int, rtnl.Link] = {}
         self._addresses: dict[int, dict[_Key, rtnl.Address]] = {}
         # Addresses that were there at the start and, without ``existing``, are not told of.
@@ -116,12 +114,13 @@ class Network:
 
     def link(self, link: rtnl.Link) -> None:
         """A link notification."""
+        link = link._replace(rx_bytes=None, tx_bytes=None)  # counters are no change
+        before = self._links.pop(link.ifindex, None)
         if link.gone:
-            self._links.pop(link.ifindex, None)
             self._addresses.pop(link.ifindex, None)
         else:
             self._links[link.ifindex] = link
-        self._settle(link.ifindex, changed=True)
+        self._settle(link.ifindex, changed=before != link)
 
     def address(self, address: rtnl.Address) -> None:
         """An address notification."""
@@ -138,44 +137,73 @@ class Network:
         for index in list(self._addresses) if ifindex is None else [ifindex]:
             self._settle(index)
 
+    def explain(self) -> list[tuple[rtnl.Link, Verdict, list[tuple[rtnl.Address, Verdict]]]]:
+        """Every interface and address as last heard, whether it is used, and why."""
+        return [
+            (link, self._choice.interface(link), self._judged(link))
+            for _ifindex, link in sorted(self._links.items())
+        ]
+
     def _settle(self, ifindex: int, *, changed: bool = False) -> None:
         link = self._links.get(ifindex)
         interface = self.interfaces.get(ifindex)
-        ready = link is not None and _tracked(link)
-        if interface is not None and not ready:
-            # What goes with its interface is withdrawn before it, and is news when it returns.
-            self._silent = {key for key in self._silent if key[0] != ifindex}
-            self._tell_addresses(interface, {})
-            del self.interfaces[ifindex]
-            self._listener.delete_interface(interface)
+        ready = link is not None and self._choice.interface(link).used
+        if not ready:
+            if interface is not None:
+                self._withdraw(interface, held=link is not None)
             return
-        if link is None or not ready:
-            return
+        assert link is not None
+        flags = self._choice.flags(link.name)
         if interface is None:
-            interface = self.interfaces[ifindex] = Interface(link)
+            interface = self.interfaces[ifindex] = Interface(link, flags)
             self._listener.new_interface(interface)
         elif changed:
-            interface.update(link)
+            interface.update(link, flags)
             self._listener.update_interface(interface)
-        self._tell_addresses(interface, self._wanted(ifindex))
+        wanted = [address.ip for address, verdict in self._judged(link) if verdict.used]
+        self._tell_addresses(interface, self._believed(interface, wanted))
 
-    def _wanted(self, ifindex: int) -> dict[bytes, rtnl.Address]:
-        """The addresses of an interface that plugins should know of."""
-        return {
-            address.ip: address
-            for address in self._addresses.get(ifindex, {}).values()
-            if (ifindex, address.ip) not in self._silent
-            and self._allowed(address)
-            and usable(address)
-            and (self._has_route is None or self._has_route(address))
-        }
+    def _withdraw(self, interface: Interface, held: bool) -> None:
+        """An interface is lost: its addresses go before it, and are news when they return."""
+        self._silent = {key for key in self._silent if key[0] != interface.index}
+        left = self._believed(interface, []) if held else []
+        self._tell_addresses(interface, left)
+        if not left:
+            del self.interfaces[interface.index]
+            self._listener.delete_interface(interface)
 
-    def _allowed(self, address: rtnl.Address) -> bool:
-        if address.scope == u.RT_SCOPE_LINK and "skip_link_local" in self._notify:
-            return False
-        return not (address.scope == u.RT_SCOPE_HOST and "skip_loopback" in self._notify)
+    def _believed(self, interface: Interface, wanted: list[bytes]) -> list[bytes]:
+        if self._hold is None:
+            return wanted
+        return self._hold.settle(interface.index, interface._addresses, wanted)
 
-    def _tell_addresses(self, interface: Interface, wanted: dict[bytes, rtnl.Address]) -> None:
+    def _judged(self, link: rtnl.Link) -> list[tuple[rtnl.Address, Verdict]]:
+        """The addresses of an interface, each with whether plugins should know of it.
+
+        Where an interface may use only some, those that plugins know of stay before newer ones.
+        """
+        told = self.interfaces[link.ifindex]._addresses if link.ifindex in self.interfaces else {}
+        held = self._addresses.get(link.ifindex, {}).values()
+        judged = []
+        used: set[bytes] = set()
+        for address in sorted(held, key=lambda address: address.ip not in told):
+            verdict = self._verdict(link, address)
+            if verdict.used and address.ip not in used:
+                verdict = self._choice.within(link.name, len(used))
+                if verdict.used:
+                    used.add(address.ip)
+            judged.append((address, verdict))
+        return judged
+
+    def _verdict(self, link: rtnl.Link, address: rtnl.Address) -> Verdict:
+        if (address.ifindex, address.ip) in self._silent:
+            return Verdict(False, "was there at the start (notify-flags without existing)")
+        verdict = self._choice.address(link.name, address)
+        if verdict.used and self._has_route is not None and not self._has_route(address):
+            return Verdict(False, "no default route (notify-flags=check_route)")
+        return verdict
+
+    def _tell_addresses(self, interface: Interface, wanted: Collection[bytes]) -> None:
         told = interface._addresses
         for ip in [ip for ip in told if ip not in wanted]:
             address = told.pop(ip)
@@ -197,7 +225,3 @@ _Key: TypeAlias = tuple[bytes, int, bytes | None]
 
 def _key(address: rtnl.Address) -> _Key:
     return address.ip, address.prefixlen, address.peer
-
-
-def _tracked(link: rtnl.Link) -> bool:
-    return link.flags & _READY == _READY and not link.flags & u.IFF_LOOPBACK

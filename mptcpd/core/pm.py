@@ -36,8 +36,8 @@ class PathManager:
     ``core.commands.ConnectionCommands``, where each is described.
 
     The kernel's own path manager: ``add_endpoint``, ``remove_endpoint``, ``get_endpoint``,
-    ``endpoints``, ``flush_endpoints``, ``set_endpoint_flags``, ``limits``, ``set_limits``; they are
-    those of ``core.endpoints.Endpoints``, where each is described.
+    ``endpoints``, ``flush_endpoints``, ``set_endpoint_flags``, ``limits``, ``set_limits``,
+    ``found_limits``; they are those of ``core.endpoints.Endpoints``, where each is described.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class PathManager:
         self.set_endpoint_flags = endpoints.set_endpoint_flags
         self.limits = endpoints.limits
         self.set_limits = endpoints.set_limits
+        self.found_limits = endpoints.found_limits
 
     def call_later(self, seconds: float, function: Callable[..., object], *args: Any) -> Timer:
         """Call ``function(*args)`` once after ``seconds``; the handle has ``cancel()``.

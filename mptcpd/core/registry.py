@@ -114,10 +114,14 @@ class Registry:
         self._call("delete_local_address", interface, address)
 
     def guard(self, plugin: Plugin, what: str, function: Callable[..., object]) -> Any:
-        """``function``, made safe to be called by the loop on this plugin's behalf."""
+        """``function``, made safe to be called by the loop on this plugin's behalf.
+
+        Not called any more once the plugin is left out.
+        """
 
         def guarded(*arguments: object) -> None:
-            self._guarded(plugin, what, function, *arguments, pm=False)
+            if plugin in self._pms:
+                self._guarded(plugin, what, function, *arguments, pm=False)
 
         return guarded
 
@@ -138,7 +142,7 @@ class Registry:
                 function(*arguments, self._pms[plugin])
             else:
                 function(*arguments)
-        except Exception:
+        except (Exception, SystemExit):
             # A plugin is somebody else's code: whatever it raises must not end the daemon.
             self.failed(plugin, hook)
             return False

@@ -21,7 +21,7 @@ from mptcpd.cli import argp, options
 from mptcpd.cli.argp import EXIT_USAGE, Option, UsageError
 
 C_DAEMON = "/usr/libexec/mptcpd"
-NEW = {f"'--{name}'" for name in ("config", "check-config")}
+NEW = {f"'--{name}'" for name in ("config", "check-config", "runtime-dir")}
 
 
 @functools.cache

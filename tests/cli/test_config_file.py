@@ -95,7 +95,7 @@ def test_unreadable(file: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_nul_in_the_name() -> None:
-    assert "embedded null byte" in refused("/tmp/a\0b")
+    assert "embedded null" in refused("/tmp/a\0b")
 
 
 def test_undecodable(file: pathlib.Path) -> None:

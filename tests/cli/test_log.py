@@ -195,11 +195,11 @@ def test_syslog(daemon: LogDaemon) -> None:
     set_up("syslog", True, socket_file=daemon.file)
     logger.error("one\n\ntwo")
     logger.debug("three")
-    head = rf"<27>[A-Z][a-z]{{2}} [ 123]\d \d\d:\d\d:\d\d mptcpd\[{os.getpid()}\]: "
-    assert re.fullmatch(head + "one", daemon.get().decode())
-    assert re.fullmatch(head + "two", daemon.get().decode())
+    head = rf">[A-Z][a-z]{{2}} [ 123]\d \d\d:\d\d:\d\d mptcpd\[{os.getpid()}\]: "
+    assert re.fullmatch("<27" + head + "one", daemon.get().decode())
+    assert re.fullmatch("<27" + head + "two", daemon.get().decode())
     where = r"test_log\.py:test_syslog\(\) "
-    assert re.fullmatch(head.replace("27", "31") + where + "three", daemon.get().decode())
+    assert re.fullmatch("<31" + head + where + "three", daemon.get().decode())
 
 
 def test_syslog_says_what_it_cuts(daemon: LogDaemon) -> None:

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from mptcpd.core import config
+from mptcpd.core.choice import InterfaceRule
 from mptcpd.core.config import BadValue, Config, ConfigError, Section, Settings, parse
 
 SHIPPED = pathlib.Path(__file__).parents[2] / "etc" / "mptcpd.conf"
@@ -165,8 +166,12 @@ def test_defaults() -> None:
     )
 
 
-LINE = Settings("journal", "/line", "line", ("signal",), frozenset({"existing"}), ("a",), True)
-FILE = Settings("null", "/file", "file", ("backup",), frozenset({"check_route"}), ("b",), False)
+LINE = Settings("journal", "/line", "line", ("signal",), frozenset({"existing"}), ("a",))._replace(
+    debug=True
+)
+FILE = Settings("null", "/file", "file", ("backup",), frozenset({"check_route"}), ("b",))._replace(
+    debug=False
+)
 MERGED = (
     "log",
     "plugin_dir",
@@ -214,7 +219,8 @@ def test_shipped_file_explains_every_key_and_shows_the_defaults() -> None:
     lines = []
     for line in SHIPPED.read_text().splitlines():
         bare = line.removeprefix("#")
-        lines.append(bare if "=" in bare and not bare.startswith(" ") else line)
+        setting = "=" in bare and not bare.startswith(" ")
+        lines.append(bare if setting or bare.startswith("[interface") else line)
     text = "\n".join(lines)
     said = parse(text.replace("key=value", ""), "f")
     assert (said.log, said.addr_flags, said.notify_flags) == (
@@ -224,5 +230,7 @@ def test_shipped_file_explains_every_key_and_shows_the_defaults() -> None:
     )
     fields = [key.replace("-", "_") for key in config.CORE_KEYS]
     assert all(getattr(said, field) is not None for field in fields)
+    assert said.rules == (InterfaceRule("wwan*", True, ("subflow", "backup"), 1, "both"),)
+    assert (said.hold_down_loss, said.hold_down_return, said.cleanup) == (0.0, 0.2, False)
     for word in (*config.LOG_DESTINATIONS, *config.ADDR_FLAGS, *config.NOTIFY_FLAGS):
         assert f"#   {word} " in text

@@ -1,0 +1,92 @@
+"""The runtime directory: what must outlive the daemon, but not the machine.
+
+Knows files below /run and network namespaces; must not know what the text means
+(``core.ownership``). There is a file for every network namespace, since endpoints belong to one,
+named by the namespace's cookie, a number that the kernel gives out once.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from struct import Struct
+
+from mptcpd.core.ownership import Forgetful, Store
+
+_LOG = logging.getLogger("mptcpd")
+NONE = "none"  # as a directory: nothing is kept
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
+_COOKIE = Struct("=Q")
+_MOST = 1 << 20  # bytes; 255 endpoints have about 15,000
+
+
+class FileStore:
+    """Keeps the text in ``DIRECTORY/endpoints-COOKIE``, replaced as a whole or not at all.
+
+    Only files that belong to us and that nobody else can write are believed. Who cannot keep the
+    text says so once, and goes on without: the next start will then not know its endpoints again.
+    """
+
+    def __init__(self, directory: str, name: str | None = None) -> None:
+        self._directory = directory
+        self._file = os.path.join(directory, f"endpoints-{name or namespace()}")
+        self._failing = False
+
+    def load(self) -> str:
+        try:
+            fd = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            self._complain(error)
+            return ""
+        with open(fd, encoding="utf-8", errors="replace") as file:
+            status = os.fstat(fd)
+            if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                _LOG.warning("%s is not believed: others could have written it.", self._file)
+                return ""
+            return file.read(_MOST)
+
+    def save(self, text: str) -> None:
+        fresh = f"{self._file}.new"
+        try:
+            if not text:
+                os.unlink(self._file)
+                return
+            os.makedirs(self._directory, mode=0o755, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.rename(fresh, self._file)
+        except OSError as error:
+            if text or error.errno != errno.ENOENT:
+                self._complain(error)
+        else:
+            self._failing = False
+
+    def _complain(self, error: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            _LOG.warning(
+                "%s: %s; after a restart mptcpd will not know its endpoints again.",
+                self._file,
+                error.strerror,
+            )
+
+
+def store(directory: str) -> Store:
+    """Where the text is kept for the daemon of this network namespace."""
+    return Forgetful() if directory == NONE else FileStore(directory)
+
+
+def namespace() -> str:
+    """The name of this network namespace: its cookie, or before Linux 5.14 its inode."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as probe:
+        try:
+            cookie = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, _COOKIE.size)
+        except OSError:
+            return f"inode-{os.stat('/proc/self/ns/net').st_ino}"
+    return str(_COOKIE.unpack(cookie)[0])
