@@ -58,8 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = config_file.load(said)
         if said.check_config:
-            print("The configuration is fine.")
-            return 0
+            return check_config(config)
         log.set_up(config.log, config.debug)
     except (ConfigError, Untrusted, log.LogError) as error:
         print(error, file=sys.stderr)
@@ -74,6 +73,22 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except (NetlinkError, OSError) as error:
         _LOG.critical("mptcpd ends: %s", error, exc_info=config.debug)
+        return 1
+    return 0
+
+
+def check_config(config: Config) -> int:
+    """Say that the configuration is fine, and what it means here and now."""
+    from mptcpd.cli import check  # the daemon itself has no use for it
+
+    print("The configuration is fine.")
+    for note in config.notes:
+        print(f"Note: {note}")
+    try:
+        for line in check.report(config, RouteClient(CommandSocket(NETLINK_ROUTE))):
+            print(line)
+    except (NetlinkError, OSError) as error:
+        print(f"Unable to list interfaces: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from mptcpd.core import routes
 from mptcpd.core.choice import Choice
 from mptcpd.core.holddown import HoldDown
-from mptcpd.core.loop import Loop
+from mptcpd.core.loop import Loop, Timer
 from mptcpd.core.network import Network
 from mptcpd.core.registry import Registry
 from mptcpd.nl import messages, rtnl
@@ -23,6 +23,7 @@ from mptcpd.nl.errors import DecodeError, NetlinkError, Overrun
 
 _LOG = logging.getLogger("mptcpd")
 _BATCHES = 16  # read at most this many batches before other descriptors get their turn
+_RETRY = 1.0  # seconds until the network is read anew after a failure
 
 
 class Events(Protocol):
@@ -81,6 +82,8 @@ class Daemon:
         self.network = Network(registry, notify, has_route, choice, hold)
         self.decode_errors = 0
         self.overruns = 0
+        self._lost = False  # messages were dropped, and no dump was made since
+        self._again: Timer | None = None
 
     def start(self) -> None:
         """Subscribe, dump, tell plugins of what is there. Errors: NetlinkError, OSError."""
@@ -94,10 +97,15 @@ class Daemon:
         self.network.start(self._client.links(), self._client.addresses())
 
     def resync(self) -> None:
-        """Make the state equal to what the kernel has now. Errors: NetlinkError, OSError."""
-        self.network.replace(self._client.links(), self._client.addresses())
-        if self._checks_routes:
-            self.network.routes_changed()
+        """Make the state equal to what the kernel has now; if that fails, once more in a second.
+
+        Errors  OSError.
+        """
+        self._lost = False
+        try:
+            self.network.replace(self._client.links(), self._client.addresses())
+        except NetlinkError as error:
+            self._failed(error)
 
     def stop(self) -> None:
         """Say goodbye to the plugins; the loop is left to its owner."""
@@ -110,23 +118,20 @@ class Daemon:
                 datagrams = self._events.receive()
             except Overrun as overrun:
                 self.overruns += 1
-                _LOG.warning("%s; reading links and addresses anew", overrun)
-                # What still waits in the queue is older than the dump that we are about to make:
-                # reading it first keeps it from undoing the dump's news.
-                self._drain()
-                self.resync()
-                return
+                if not self._lost:
+                    self._lost = True
+                    _LOG.warning("%s; reading links and addresses anew", overrun)
+                continue
             if not datagrams:
-                return
-            self._take(datagrams)
-
-    def _drain(self) -> None:
-        while True:
-            try:
-                if not self._events.receive():
-                    return
-            except Overrun:
-                self.overruns += 1
+                break
+            # Once something was lost, what still waits in the queue is older than the dump that
+            # we are about to make, and could only undo the dump's news.
+            if not self._lost:
+                self._take(datagrams)
+        else:
+            return
+        if self._lost:
+            self.resync()
 
     def _take(self, datagrams: Iterable[bytes]) -> None:
         routes_changed = False
@@ -139,7 +144,7 @@ class Daemon:
             except DecodeError as error:
                 self._malformed(error)
         if routes_changed:
-            self.network.routes_changed()
+            self._look_again(None)
 
     def _message(self, message: messages.Message) -> bool:
         """Take one notification; True if it can change which address has a route."""
@@ -150,20 +155,29 @@ class Daemon:
         except DecodeError as error:
             self._malformed(error)
             return False
-        if isinstance(value, rtnl.Link):
-            self.network.link(value)
-        elif isinstance(value, rtnl.Address):
-            self.network.address(value)
-        elif isinstance(value, rtnl.Route):
+        if isinstance(value, rtnl.Route):
             return routes.concerns(value)
+        try:
+            if isinstance(value, rtnl.Link):
+                self.network.link(value)
+            elif isinstance(value, rtnl.Address):
+                self.network.address(value)
+        except NetlinkError as error:
+            self._failed(error)
         return False
 
     def _malformed(self, error: DecodeError) -> None:
         self.decode_errors += 1
         _LOG.error("A malformed message was dropped: %s", error)
 
-    def _look_again(self, ifindex: int) -> None:
+    def _look_again(self, ifindex: int | None) -> None:
         try:
             self.network.routes_changed(ifindex)
         except NetlinkError as error:
-            _LOG.error("Unable to look at the addresses of interface %d: %s", ifindex, error)
+            self._failed(error)
+
+    def _failed(self, error: NetlinkError) -> None:
+        """A question to the kernel had no usable answer: what we believe may be out of date."""
+        if self._again is None or not self._again.pending:
+            _LOG.error("Unable to read the network: %s; trying again in %g s", error, _RETRY)
+            self._again = self._loop.call_later(_RETRY, self.resync)

@@ -118,6 +118,7 @@ class Network:
         before = self._links.pop(link.ifindex, None)
         if link.gone:
             self._addresses.pop(link.ifindex, None)
+            self._forget_silence()
         else:
             self._links[link.ifindex] = link
         self._settle(link.ifindex, changed=before != link)
@@ -127,6 +128,8 @@ class Network:
         held = self._addresses.setdefault(address.ifindex, {})
         if address.gone:
             held.pop(_key(address), None)
+            if not held:
+                del self._addresses[address.ifindex]
             self._forget_silence()
         else:
             held[_key(address)] = address

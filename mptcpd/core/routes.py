@@ -10,13 +10,16 @@ after 1, 4, 8 and 16 ms, and from then on whenever the kernel tells of a default
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from mptcpd.core.loop import Timer
 from mptcpd.nl import rtnl
 from mptcpd.nl import uapi as u
+from mptcpd.nl.errors import KernelError, NetlinkError
 
+_LOG = logging.getLogger("mptcpd")
 DELAYS = (0.001, 0.004, 0.008, 0.016)  # seconds between look-ups, as mptcpd always had them
 # Networks for documentation (RFC 5737, RFC 3849): only a default route leads there.
 _TEST_NET = bytes([192, 0, 2, 1])
@@ -48,9 +51,13 @@ class RouteCheck:
         self._call_later = call_later
         self._again = again
         self._waiting: set[tuple[int, bytes]] = set()  # addresses with a repeated look-up pending
+        self._said: set[int] = set()
 
     def has_route(self, address: rtnl.Address) -> bool:
-        """Ask the kernel now; if the answer is no, ask again later. Errors: NetlinkError."""
+        """Ask the kernel now; if the answer is no, ask again later.
+
+        A refusal (KernelError) is a no, and logged. Errors: NetlinkError where there is no answer.
+        """
         if self._lookup(address):
             return True
         key = (address.ifindex, address.ip)
@@ -60,7 +67,11 @@ class RouteCheck:
         return False
 
     def _repeat(self, address: rtnl.Address, step: int) -> None:
-        found = self._lookup(address)
+        try:
+            found = self._lookup(address)
+        except NetlinkError as error:
+            _LOG.error("Unable to look a route up: %s", error)
+            found = False
         if not found and step < len(DELAYS):
             self._call_later(DELAYS[step], self._repeat, address, step + 1)
             return
@@ -70,7 +81,13 @@ class RouteCheck:
 
     def _lookup(self, address: rtnl.Address) -> bool:
         dst = _TEST_NET if len(address.ip) == 4 else _TEST_NET_6
-        route = self._client.lookup(dst, address.ifindex, address.ip)
+        try:
+            route = self._client.lookup(dst, address.ifindex, address.ip)
+        except KernelError as error:
+            if error.errno not in self._said:
+                self._said.add(error.errno)
+                _LOG.error("Unable to look the default route up: %s (said once)", error)
+            return False
         return route is not None and is_default(route) and address.ifindex in route.oifs
 
 

@@ -1,0 +1,48 @@
+"""What ``--check-config`` prints: each interface and address, what it would get, and why.
+
+Knows people; the verdicts come from ``core.choice``. Nothing is changed, and no right is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from mptcpd.core import routes
+from mptcpd.core.address import SockAddr
+from mptcpd.core.config import Config
+from mptcpd.core.loop import Loop
+from mptcpd.core.network import Interface, Network
+from mptcpd.nl import rtnl
+from mptcpd.nl.client import RouteClient
+
+
+class _Nobody:
+    """A listener for a network that nobody is told of."""
+
+    def new_interface(self, interface: Interface) -> None: ...
+    def update_interface(self, interface: Interface) -> None: ...
+    def delete_interface(self, interface: Interface) -> None: ...
+    def new_local_address(self, interface: Interface, address: SockAddr) -> None: ...
+    def delete_local_address(self, interface: Interface, address: SockAddr) -> None: ...
+
+
+def report(config: Config, client: RouteClient) -> Iterator[str]:
+    """The lines. Errors: NetlinkError, OSError."""
+    choice = config.choice()
+    has_route = None
+    if "check_route" in config.notify_flags:
+        loop = Loop()
+        has_route = routes.RouteCheck(client, loop.call_later, lambda ifindex: None).has_route
+    network = Network(_Nobody(), config.notify_flags, has_route, choice)
+    network.start(client.links(), client.addresses())
+    for link, verdict, addresses in network.explain():
+        yield f"{link.name}: {'used' if verdict.used else 'not used'}: {verdict.why}"
+        if verdict.used:
+            yield f"  flags of its endpoints: {','.join(choice.flags(link.name)) or 'none'}"
+            for address, why in addresses:
+                yield f"  {_text(address)}: {'used' if why.used else 'not used'}: {why.why}"
+
+
+def _text(address: rtnl.Address) -> str:
+    return f"{ip_address(address.ip)}/{address.prefixlen}"
