@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from mptcpd.cli import argp, config_file, log, options, paths
+from mptcpd.cli import argp, config_file, log, options, paths, pm_type
 from mptcpd.cli.runtime import store
 from mptcpd.core import loader
 from mptcpd.core.commands import ConnectionCommands
@@ -26,8 +26,9 @@ from mptcpd.core.owners import Owners
 from mptcpd.core.pm import PathManager
 from mptcpd.core.registry import Registry
 from mptcpd.core.trust import Untrusted
+from mptcpd.nl import memory
 from mptcpd.nl.client import Commands, MptcpClient, RouteClient
-from mptcpd.nl.diag_client import DiagClient
+from mptcpd.nl.diag_client import DiagClient, Streams
 from mptcpd.nl.errors import NetlinkError, Unavailable
 from mptcpd.nl.mptcp_reader import EventReader
 from mptcpd.nl.sock import CommandSocket, EventSocket
@@ -35,6 +36,7 @@ from mptcpd.nl.uapi import NETLINK_GENERIC, NETLINK_ROUTE, NETLINK_SOCK_DIAG
 from mptcpd.plugin import Plugin
 
 EX_USAGE = 64  # sysexits.h, as GNU argp exits
+_NO_PLUGINS = "Unable to load path manager plugins."
 _ENABLED = "/proc/sys/net/mptcp/enabled"
 _LOG = logging.getLogger("mptcpd")
 
@@ -67,12 +69,16 @@ def main(argv: list[str] | None = None) -> int:
         _LOG.warning("%s", note)
     try:
         run(config)
-    except (StartError, loader.LoadError) as error:
+    except StartError as error:
         for line in str(error).splitlines():
             _LOG.error("%s", line)
         return 1
     except (NetlinkError, OSError) as error:
         _LOG.critical("mptcpd ends: %s", error, exc_info=config.debug)
+        return 1
+    except Exception:
+        # A fault of ours: whoever reads the log, which need not be stderr, is to find it there.
+        _LOG.critical("mptcpd ends: this should not happen", exc_info=True)
         return 1
     return 0
 
@@ -96,10 +102,20 @@ def check_config(config: Config) -> int:
 def run(config: Config) -> None:
     """Build everything, serve until a signal ends it, and take it down again.
 
-    Errors  StartError, LoadError: people can mend it. NetlinkError, OSError: the kernel failed us.
+    Errors  StartError: people can mend it. NetlinkError, OSError: the kernel failed us.
     """
     check_kernel()
-    plugins = loader.load(config.plugin_dir, config.load_plugins, paths.owners())
+    try:
+        plugins = loader.load(config.plugin_dir, config.load_plugins, paths.owners())
+    except loader.LoadError as error:
+        raise StartError(f"{error}\n{_NO_PLUGINS}") from error
+    found = pm_type.PathManagerType()
+    if config.pm != "keep":
+        try:
+            found.set(config.pm)
+        except pm_type.PathManagerError as error:
+            raise StartError(str(error)) from error
+    plugins = pm_type.fitting(plugins, config, found)
     loop = Loop()
     try:
         serve(config, loop, Registry(plugins))
@@ -148,15 +164,17 @@ def serve(config: Config, loop: Loop, registry: Registry) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.on_signal(number, loop.stop)
     loop.on_signal(signal.SIGHUP, lambda: look_again(daemon))
+    choose(config, registry)  # what is wrong there is found before a plugin changes anything
     registry.start(path_manager)
-    choose(config, registry)
-    owners.start()
-    daemon.start()
-    for endpoint in endpoints.drop_inherited():
-        _LOG.info("Endpoint %s of an earlier run applies no more.", endpoint.address)
-    watch.start(parts.mptcp.events_group, owners.events())
-    _LOG.debug("ready: plugins %s", ", ".join(registry.names))
     try:
+        check_started(config, registry)
+        owners.start()
+        daemon.start()
+        for endpoint in endpoints.drop_inherited():
+            _LOG.info("Endpoint %s of an earlier run applies no more.", endpoint.address)
+        watch.start(parts.mptcp.events_group, owners.events())
+        _LOG.debug("ready: plugins %s", ", ".join(registry.names))
+        memory.give_back()
         loop.run()
     finally:
         watch.stop()
@@ -178,11 +196,13 @@ class Parts:
     def __init__(self, config: Config) -> None:
         generic: Commands = CommandSocket(NETLINK_GENERIC)
         route: Commands = CommandSocket(NETLINK_ROUTE)
+        diag: Streams = CommandSocket(NETLINK_SOCK_DIAG)
         self.trace = self.trace_event = None
         if config.debug:
             from mptcpd.core import trace  # what it imports is of no use otherwise
 
             generic, route = trace.TracedCommands(generic), trace.TracedCommands(route)
+            diag = trace.TracedStreams(diag)
             self.trace, self.trace_event = trace.notification, trace.event
         try:
             self.mptcp = MptcpClient(generic)
@@ -193,8 +213,8 @@ class Parts:
                 f"({error})"
             ) from error
         self.routes = RouteClient(route)
-        self.events = EventSocket(NETLINK_ROUTE)
-        self.diag = DiagClient(CommandSocket(NETLINK_SOCK_DIAG))
+        self.events = EventSocket(NETLINK_ROUTE, slots=32)
+        self.diag = DiagClient(diag)
         # The longest event has about 140 bytes.
         self.mptcp_events = EventSocket(
             NETLINK_GENERIC, receive_buffer=16 << 20, slots=128, size=2048
@@ -212,7 +232,7 @@ def check_kernel() -> None:
     """Whether MPTCP is there and switched on in this network namespace. Errors: StartError."""
     unavailable = "Required kernel MPTCP support not available."
     try:
-        with open(_ENABLED, encoding="ascii") as file:
+        with open(_ENABLED, encoding="ascii", errors="replace") as file:
             text = file.read()
     except OSError:
         raise StartError(unavailable) from None
@@ -233,8 +253,7 @@ def choose(config: Config, registry: Registry) -> None:
     """Put the default plugin first. Errors: StartError without plugins, or for a wrong name."""
     if not registry.plugins:
         raise StartError(
-            "Unable to load path manager plugins.\n"
-            f"There is no usable one (NAME.py) in {config.plugin_dir}."
+            f"{_NO_PLUGINS}\nThere is no usable one (NAME.py) in {config.plugin_dir}."
         )
     if config.path_manager is not None and not registry.prefer(config.path_manager):
         raise StartError(
@@ -243,6 +262,14 @@ def choose(config: Config, registry: Registry) -> None:
     for name in config.sections:
         if name not in registry.names:
             _LOG.warning("%s: no plugin is named [%s]; the group has no effect", config.file, name)
+
+
+def check_started(config: Config, registry: Registry) -> None:
+    """Whether the plugins that matter could be initialized. Errors: StartError."""
+    if not registry.plugins:
+        raise StartError(f"{_NO_PLUGINS}\nNone of them could be initialized.")
+    if config.path_manager is not None and config.path_manager not in registry.names:
+        raise StartError(f'The plugin "{config.path_manager}" could not be initialized.')
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Protocol
 from mptcpd.core.address import IP, SockAddr, from_packed, sockaddr
 from mptcpd.core.connections import Connection, Subflow
 from mptcpd.core.endpoints import flag_names
-from mptcpd.core.ids import AddressIds
+from mptcpd.core.ids import MAX_ID, AddressIds, NoFreeId
 from mptcpd.core.listeners import Listeners
 from mptcpd.core.ownership import Endpoint
 from mptcpd.core.path import path_of
@@ -66,17 +66,28 @@ class ConnectionCommands:
         """
         where = sockaddr(address)
         ident = self._ids.get(where) if local_id is None else _ident(local_id)
+        before = connection.announced.get(ident)
+        if not where.port and before is not None and before.ip == where.ip:
+            where = before  # announced again: the kernel takes no other port for the same ID
         bound = self._listeners.listen(where) if listen else where
-        try:
+        # The connection's own port need not be named (RFC 8684, 3.4.1), and the shorter option fits
+        # where the longer does not: an IPv6 address with a port has no room beside TCP timestamps
+        # (before net.mptcp.add_addr_v6_port_drop_ts), and the kernel then never sends it.
+        named = SockAddr(bound.ip) if bound.port == connection.local.port else bound
+
+        def announce(ident: int) -> None:
             self._kernel.announce(
                 connection.token,
-                mptcp.Address(bound.packed, bound.port, ident, mptcp.FLAGS["signal"]),
+                mptcp.Address(named.packed, named.port, ident, mptcp.FLAGS["signal"]),
             )
-        except KernelError:
+
+        try:
+            ident = self._with_id(connection, named, ident, local_id is None, announce)
+        except Exception:
             if listen:
                 self._listeners.close(bound)
             raise
-        self._release(connection.token, ident)  # announced again, perhaps with another port
+        self._release(connection.token, ident)  # held from an announcement before this one
         if listen:
             self._listening.setdefault(connection.token, {})[ident] = bound
         connection.note_announced(ident, bound)
@@ -88,7 +99,18 @@ class ConnectionCommands:
         local_id  0 means the connection's initial address
         Errors    KernelError "address with id N not found".
         """
-        self._kernel.remove(connection.token, _ident(local_id, least=0))
+        _ident(local_id, least=0)
+        known = connection.announced.get(local_id)
+        try:
+            self._kernel.remove(connection.token, local_id)
+        except KernelError as error:
+            if known is None or not _not_found(error):
+                raise
+            # The kernel forgets an address with the first of its subflows that is destroyed
+            # (net/mptcp/pm_userspace.c: mptcp_pm_nl_subflow_destroy_doit), but not so the peer:
+            # it is told once more, only so that it can be told that the address is gone.
+            self.announce(connection, known, local_id, listen=False)
+            self._kernel.remove(connection.token, local_id)
         self._release(connection.token, local_id)
         connection.note_announced(local_id, None)
 
@@ -106,25 +128,31 @@ class ConnectionCommands:
         """Start a subflow. Whether it came up is told later: ``new_subflow``, or
         ``subflow_closed`` with the error.
 
-        remote  a port of 0 means the connection's port (the peer announced no other)
-        Errors  KernelError: not even started ("connect error: -99": no such local address).
+        local_id  None means the ID of this address: 0 if the first subflow is from it, else that of
+                  ``pm.ids``
+        remote    a port of 0 means the connection's port (the peer announced no other)
+        Errors    KernelError: not even started ("connect error: -99": no such local address).
+                  ValueError for two address families.
         """
         here, there = sockaddr(local), sockaddr(remote)
         if not there.port:
             there = SockAddr(there.ip, connection.remote.port)
         path_of(here, there)  # one family
-        ident = self._ids.get(here) if local_id is None else _ident(local_id, least=0)
-        self._kernel.subflow_create(
-            connection.token,
-            mptcp.Address(
-                here.packed,
-                here.port,
-                ident,
-                mptcp.FLAGS["backup"] if backup else None,
-                ifindex,
-            ),
-            mptcp.Address(there.packed, there.port, remote_id),
-        )
+        if local_id is not None:
+            ident = _ident(local_id, least=0)
+        else:
+            ident = 0 if here.ip == connection.local.ip else self._ids.get(here)
+        flags = mptcp.FLAGS["backup"] if backup else None
+
+        def create(ident: int) -> None:
+            self._kernel.subflow_create(
+                connection.token,
+                mptcp.Address(here.packed, here.port, ident, flags, ifindex),
+                mptcp.Address(there.packed, there.port, remote_id),
+            )
+
+        self._with_id(connection, here, ident, local_id is None, create)
+        connection.note_backup(here, there, backup)
 
     def destroy_subflow(self, connection: Connection, subflow: Subflow) -> None:
         """Close a subflow. Errors: KernelError "subflow not found" (ESRCH)."""
@@ -134,6 +162,30 @@ class ConnectionCommands:
             local,
             remote,
         )
+
+    def abandon(self, connection: Connection, address: SockAddr | IP | str) -> None:
+        """Give up a local address that went away: data moves to the other subflows at once.
+
+        The peer is told first (RM_ADDR), over any path that works; then the subflows from there are
+        closed, which over a dead path the peer could not learn. A listening socket held for its
+        announcement is released. Nothing happens where the connection does not use the address.
+        Errors  KernelError, other than that the kernel has nothing of it either.
+        """
+        ip = sockaddr(address).ip
+        flows = [flow for flow in connection.subflows.values() if flow.local.ip == ip]
+        idents = {ident for ident, known in connection.announced.items() if known.ip == ip}
+        for ident in sorted(idents | {flow.local_id for flow in flows}):
+            try:
+                self.remove(connection, ident)
+            except KernelError as error:
+                if not _not_found(error):
+                    raise
+        for flow in flows:
+            try:
+                self.destroy_subflow(connection, flow)
+            except KernelError as error:
+                if not _not_found(error):
+                    raise  # else the peer was faster: it closes them when it hears RM_ADDR
 
     def set_backup(self, connection: Connection, subflow: Subflow, backup: bool) -> None:
         """Ask the peer (MP_PRIO) to use a subflow only as a backup, or as any other.
@@ -162,6 +214,39 @@ class ConnectionCommands:
         """Free what was held for a connection that is over."""
         for ident in list(self._listening.get(connection.token, ())):
             self._release(connection.token, ident)
+
+    def _with_id(
+        self,
+        connection: Connection,
+        where: SockAddr,
+        ident: int,
+        may_change: bool,
+        command: Callable[[int], None],
+    ) -> int:
+        """Run a command with an address ID, or with the one the kernel insists on; return that.
+
+        A connection may have another ID for an address than ``ids``: the kernel gave one of its own
+        choice when the peer joined to it, or a daemon before this one did.
+        """
+        try:
+            command(ident)
+            return ident
+        except KernelError as error:
+            if not may_change or "did not match" not in (error.words or ""):
+                raise
+            known = self._kernel.dump_addrs(connection.token)
+        same = [
+            entry.id
+            for entry in known
+            if entry.ip is not None and from_packed(entry.ip, entry.port) == where
+        ]
+        taken = {entry.id for entry in known}
+        other = next((number for number in range(1, MAX_ID + 1) if number not in taken), None)
+        found = same[0] if same else other
+        if found is None:
+            raise NoFreeId(f"{connection!r} has all {MAX_ID} address IDs in use")
+        command(found)
+        return found
 
     def _release(self, token: int, ident: int) -> None:
         held = self._listening.get(token, {})
@@ -197,11 +282,16 @@ def _in_either_form(
     except KernelError as error:
         if local.ip is None or remote.ip is None or len(local.ip) != 4:
             raise
-        if "not found" not in (error.words or ""):
+        if not _not_found(error):
             raise
         command(
             local._replace(ip=_MAPPED + local.ip), remote._replace(ip=_MAPPED + remote.ip)
         )
+
+
+def _not_found(error: KernelError) -> bool:
+    """Whether the kernel has no such subflow, or no such address ID."""
+    return "not found" in (error.words or "")
 
 
 def _ident(ident: int, least: int = 1) -> int:

@@ -40,6 +40,7 @@ from mptcpd.core.config_values import (
     log_destination,
     not_empty,
     notify_flags,
+    path_manager_type,
     plugin_names,
     yes_or_no,
 )
@@ -92,6 +93,7 @@ CORE_KEYS: Mapping[str, Callable[[str], Any]] = {
     "addr-flags": addr_flags,
     "notify-flags": notify_flags,
     "load-plugins": plugin_names,
+    "pm": path_manager_type,
     "interfaces": _patterns(interface_patterns),
     "addresses": _patterns(address_patterns),
     "hold-down-loss": duration,
@@ -103,7 +105,7 @@ CORE_KEYS: Mapping[str, Callable[[str], Any]] = {
 
 # Keys without an option: new ones, whose names would make abbreviations of old options ambiguous.
 FILE_ONLY = frozenset(
-    {"interfaces", "addresses", "hold-down-loss", "hold-down-return", "cleanup"}
+    {"interfaces", "addresses", "hold-down-loss", "hold-down-return", "cleanup", "pm"}
 )
 
 
@@ -116,6 +118,7 @@ class Settings(NamedTuple):
     addr_flags: tuple[str, ...] | None = None
     notify_flags: frozenset[str] | None = None
     load_plugins: tuple[str, ...] | None = None
+    pm: str | None = None
     interfaces: tuple[Pattern, ...] | None = None
     addresses: tuple[Pattern, ...] | None = None
     hold_down_loss: float | None = None
@@ -142,6 +145,7 @@ class Config(NamedTuple):
     path_manager   None: the plugin with the lowest priority number
     addr_flags     in the order of ADDR_FLAGS; never signal together with fullmesh
     load_plugins   None: every plugin that is found; (): none at all
+    pm             which path manager new connections get: "kernel", "userspace", "keep"
     file           the configuration file that was read; empty if none was
     interfaces, addresses  patterns of what is used; () means all (``choice``)
     hold_down_loss, hold_down_return  seconds that a change must last (``holddown``)
@@ -158,6 +162,7 @@ class Config(NamedTuple):
     addr_flags: tuple[str, ...] = DEFAULT_ADDR_FLAGS
     notify_flags: frozenset[str] = DEFAULT_NOTIFY_FLAGS
     load_plugins: tuple[str, ...] | None = None
+    pm: str = "keep"
     interfaces: tuple[Pattern, ...] = ()
     addresses: tuple[Pattern, ...] = ()
     hold_down_loss: float = DEFAULT_HOLD_DOWN_LOSS
@@ -195,6 +200,7 @@ class Config(NamedTuple):
             addr_flags=_first(ours.addr_flags, file.addr_flags, DEFAULT_ADDR_FLAGS),
             notify_flags=_first(ours.notify_flags, file.notify_flags, DEFAULT_NOTIFY_FLAGS),
             load_plugins=_first(ours.load_plugins, file.load_plugins, None),
+            pm=_first(ours.pm, file.pm, "keep"),
             interfaces=_first(ours.interfaces, file.interfaces, ()),
             addresses=_first(ours.addresses, file.addresses, ()),
             hold_down_loss=_first(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 LOG_DESTINATIONS = ("stderr", "syslog", "journal", "null")
 ADDR_FLAGS = ("signal", "subflow", "backup", "fullmesh", "laminar")
 NOTIFY_FLAGS = ("existing", "skip_link_local", "skip_loopback", "check_route")
+PATH_MANAGERS = ("kernel", "userspace", "keep")
 
 DEFAULT_LOG = "stderr"
 DEFAULT_ADDR_FLAGS = ("subflow",)
@@ -91,6 +92,13 @@ def log_destination(text: str) -> str:
     """One of LOG_DESTINATIONS."""
     if text not in LOG_DESTINATIONS:
         raise BadValue(f'unknown log destination "{text}"; allowed: {", ".join(LOG_DESTINATIONS)}')
+    return text
+
+
+def path_manager_type(text: str) -> str:
+    """One of PATH_MANAGERS."""
+    if text not in PATH_MANAGERS:
+        raise BadValue(f'unknown path manager "{text}"; allowed: {", ".join(PATH_MANAGERS)}')
     return text
 
 

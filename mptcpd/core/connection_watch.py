@@ -23,6 +23,7 @@ from mptcpd.core.resync import Diag, Outcome, resync
 from mptcpd.nl import bpf, mptcp_event
 from mptcpd.nl.errors import DecodeError, NetlinkError, Overrun
 from mptcpd.nl.mptcp_event import Event
+from mptcpd.nl.mptcp_reader import Quick
 
 _LOG = logging.getLogger("mptcpd")
 _BATCHES = 16  # read at most this many batches before other descriptors get their turn
@@ -42,8 +43,13 @@ class Events(Protocol):
 class Reader(Protocol):
     """What is needed of ``nl.mptcp_reader.EventReader``."""
 
+    events: int
+
     def receive(
-        self, take: Callable[[Event], object], malformed: Callable[[DecodeError], object]
+        self,
+        take: Callable[[Event], object],
+        malformed: Callable[[DecodeError], object],
+        quick: Quick | None,
     ) -> int: ...
 
 
@@ -71,7 +77,8 @@ class ConnectionWatch:
         self._kernel = kernel
         self._table = table
         self._trace = trace
-        self.events = 0
+        # What is traced has to be seen whole.
+        self._quick: Quick | None = table if trace is None else None
         self.decode_errors = 0
         self.overruns = 0
         self.resyncs = 0
@@ -79,6 +86,10 @@ class ConnectionWatch:
         self._again: Timer | None = None
         self._not_before = 0.0
         self._said: set[int] = set()
+
+    @property
+    def events(self) -> int:
+        return self._reader.events
 
     def start(self, group: int, kinds: frozenset[int]) -> None:
         """Subscribe to events of these kinds, and adopt the connections that are there.
@@ -103,7 +114,7 @@ class ConnectionWatch:
     def _readable(self) -> None:
         for _batch in range(_BATCHES):
             try:
-                count = self._reader.receive(self._take, self._malformed)
+                count = self._reader.receive(self._take, self._malformed, self._quick)
             except Overrun as overrun:
                 self.overruns += 1
                 if not self._dirty:
@@ -144,7 +155,6 @@ class ConnectionWatch:
             )
 
     def _take(self, event: Event) -> None:
-        self.events += 1
         if self._trace is not None:
             self._trace(event)
         if not self._table.take(event) and event.kind not in self._said:

@@ -82,6 +82,7 @@ class Daemon:
         self.network = Network(registry, notify, has_route, choice, hold)
         self.decode_errors = 0
         self.overruns = 0
+        self._reading = False
         self._lost = False  # messages were dropped, and no dump was made since
         self._again: Timer | None = None
 
@@ -94,6 +95,7 @@ class Daemon:
         for group in groups:
             self._events.join(group)
         self._loop.add_reader(self._events.fileno(), self._readable)
+        self._reading = True
         self.network.start(self._client.links(), self._client.addresses())
 
     def resync(self) -> None:
@@ -109,7 +111,9 @@ class Daemon:
 
     def stop(self) -> None:
         """Say goodbye to the plugins; the loop is left to its owner."""
-        self._loop.remove_reader(self._events.fileno())
+        if self._reading:
+            self._loop.remove_reader(self._events.fileno())
+            self._reading = False
         self._registry.stop()
 
     def _readable(self) -> None:

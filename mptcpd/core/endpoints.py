@@ -71,7 +71,11 @@ class Endpoints:
 
     def _remove_if_there(self, endpoint: Endpoint) -> None:
         try:
-            self.remove_endpoint(endpoint.id)
+            there = self.get_endpoint(endpoint.id)
+            if (there.address, there.ifindex) == (endpoint.address, endpoint.ifindex):
+                self.remove_endpoint(endpoint.id)
+            else:  # by now the ID is that of somebody else's
+                self.ownership.strike(endpoint.id)
         except KernelError as error:
             if not is_not_found(error):
                 raise
@@ -116,7 +120,10 @@ class Endpoints:
                     # The kernel replaces an implicit endpoint if we name no ID, and keeps its ID.
                     # Any other one is a duplicate, which it says only now: no ID is in the way.
                     wanted = there._replace(flags=flag_names(bits), ifindex=ifindex)
-                    return self._add(wanted, bits, named=False)
+                    added = self._add(wanted, bits, named=False)
+                    self._ids.remove(where)
+                    self._ids.get(where)  # from now on that of its endpoint
+                    return added
                 if error.reason != errno.EBUSY:
                     raise
                 # Somebody else has given this ID to an endpoint since we last looked.

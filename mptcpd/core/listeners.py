@@ -9,22 +9,29 @@ find it full: such strangers are taken out and reset.
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from collections.abc import Callable
 from os import strerror
 from struct import Struct
 
 from mptcpd.core.address import IP, SockAddr, sockaddr
-from mptcpd.core.loop import Loop
+from mptcpd.core.loop import Loop, Timer
 from mptcpd.nl.uapi import IPPROTO_MPTCP
 
+_LOG = logging.getLogger("mptcpd")
 BACKLOG = 128  # of joins under way, and of strangers until the loop turns to them
 _LINGER = Struct("@ii").pack(1, 0)  # close with a reset, leave no TIME_WAIT behind
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE = 1.0  # seconds until strangers are looked at again after one of these
 _STRANGERS = 64  # turned away at most, before other descriptors get their turn
 
 
 class Listeners:
-    """Address and port -> listening socket, with the number of its users."""
+    """Address and port -> listening socket, with the number of its users.
+
+    strangers  connections that were no joins, turned away
+    """
 
     def __init__(
         self, loop: Loop, open_socket: Callable[..., socket.socket] = socket.socket
@@ -32,6 +39,7 @@ class Listeners:
         self._loop = loop
         self._open = open_socket
         self._held: dict[SockAddr, tuple[socket.socket, int]] = {}
+        self._paused: dict[socket.socket, Timer] = {}
         self.strangers = 0
 
     def listen(self, address: SockAddr | IP | str) -> SockAddr:
@@ -61,6 +69,9 @@ class Listeners:
         sock = self._open(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, IPPROTO_MPTCP)
         try:
             sock.setblocking(False)
+            # Joins that came through an earlier socket keep the port: without this a restart could
+            # not listen there as long as they live.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 # Otherwise a socket on :: would also take the port on every IPv4 address.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -80,15 +91,21 @@ class Listeners:
             self._held[where] = sock, users - 1
             return
         del self._held[where]
-        self._loop.remove_reader(sock.fileno())
-        sock.close()
+        self._end(sock)
 
     def close_all(self) -> None:
         """Close every socket, whoever uses it."""
         for sock, _users in self._held.values():
-            self._loop.remove_reader(sock.fileno())
-            sock.close()
+            self._end(sock)
         self._held.clear()
+
+    def _end(self, sock: socket.socket) -> None:
+        pause = self._paused.pop(sock, None)
+        if pause is None:
+            self._loop.remove_reader(sock.fileno())
+        else:
+            pause.cancel()
+        sock.close()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -97,9 +114,21 @@ class Listeners:
         for _stranger in range(_STRANGERS):
             try:
                 stranger, _address = sock.accept()
-            except OSError:
-                # Nobody is left, or the one that was there has gone again: both are what we want.
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    return  # that one has gone again (accept(2)); the next call takes the next
+                # It stays in the queue, so the socket stays readable: looking again at once would
+                # keep the daemon busy with nothing else.
+                _LOG.warning("%s; strangers at %s wait", error, sock.getsockname())
+                self._loop.remove_reader(sock.fileno())
+                self._paused[sock] = self._loop.call_later(_PAUSE, self._resume, sock)
                 return
             with stranger:
                 stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
             self.strangers += 1
+
+    def _resume(self, sock: socket.socket) -> None:
+        del self._paused[sock]
+        self._loop.add_reader(sock.fileno(), lambda: self._turn_away(sock))

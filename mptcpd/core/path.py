@@ -36,10 +36,15 @@ def pack_path(ends: Ends) -> bytes:
     """The path of an event or of a socket."""
     local, remote = ends.local_ip, ends.remote_ip
     assert local is not None and remote is not None  # the parser requires them
-    if len(local) == 16 and local.startswith(_MAPPED) and remote.startswith(_MAPPED):
-        local, remote = local[12:], remote[12:]
     form = _FOUR if len(local) == 4 else _SIX
-    return form.pack(local, ends.local_port or 0, remote, ends.remote_port or 0)
+    return normal(form.pack(local, ends.local_port or 0, remote, ends.remote_port or 0))
+
+
+def normal(path: bytes) -> bytes:
+    """A packed path with IPv4-mapped addresses made IPv4."""
+    if len(path) == 36 and path.startswith(_MAPPED) and path.startswith(_MAPPED, 18):
+        return path[12:18] + path[30:]
+    return path
 
 
 def path_of(local: SockAddr, remote: SockAddr) -> bytes:

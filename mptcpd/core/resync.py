@@ -13,15 +13,17 @@ its initial address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from mptcpd.core.connections import Connection, Connections, Subflow
+from mptcpd.core.connection import Connection, is_backup, pack_rest
+from mptcpd.core.connections import Connections
 from mptcpd.core.path import pack_path, unpack_path
 from mptcpd.nl import diag
 from mptcpd.nl import uapi as u
 
 _BACKUP = u.MPTCP_SUBFLOW_FLAG_BKUP_REM | u.MPTCP_SUBFLOW_FLAG_BKUP_LOC
+_CAPABLE = u.MPTCP_SUBFLOW_FLAG_MCAP_REM | u.MPTCP_SUBFLOW_FLAG_MCAP_LOC
 _JOINED = u.MPTCP_SUBFLOW_FLAG_JOIN_REM | u.MPTCP_SUBFLOW_FLAG_JOIN_LOC
 _UP = u.MPTCP_SUBFLOW_FLAG_FULLY_ESTABLISHED | u.MPTCP_SUBFLOW_FLAG_CONNECTED
 
@@ -52,16 +54,23 @@ def resync(kernel: Diag, table: Connections) -> Outcome:
     return _Resync(kernel, table).run()
 
 
+# What is known of a token; one small number each, as there may be 75,000 of them.
+_SEEN = 1  # there is such a connection
+_PLAIN = 2  # it fell back to TCP
+_ESTABLISHED = 4
+_FIRST = 8  # its first subflow is there, as the table has it
+_ROLE = 16  # it is known who opened it
+_CLIENT = 32  # we did
+
+
 class _Resync:
     def __init__(self, kernel: Diag, table: Connections) -> None:
         self._kernel = kernel
         self._table = table
         self._fresh: dict[int, Connection] = {}
-        self._seen: set[int] = set()
-        self._established: set[int] = set()
-        self._initial: set[int] = set()  # whose first subflow, and no other, was seen
-        self._others: dict[int, dict[bytes, Subflow]] = {}
-        self._clients: set[int] = set()
+        self._marks: dict[int, int] = {}
+        # Subflows other than those that _FIRST says all of, by token and path, packed.
+        self._others: dict[int, dict[bytes, int]] = {}
 
     def run(self) -> Outcome:
         known = list(self._table.by_token)
@@ -70,53 +79,64 @@ class _Resync:
         for flow in self._kernel.subflows():
             self._subflow(flow)
         self._look_up_strangers()
-        gone = [token for token in known if token not in self._seen and self._is_gone(token)]
-        appeared = self._tell_fresh()
-        changed = [self._tell_subflows(token) for token in self._seen]
+        marks = self._marks
+        gone = [
+            token for token in known if not marks.get(token, 0) & _SEEN and self._is_gone(token)
+        ]
+        changed = [self._adopt(connection) for connection in self._fresh.values()]
+        changed += [
+            self._tell_subflows(token, mark)
+            for token, mark in marks.items()
+            if mark & _SEEN and token not in self._fresh
+        ]
         closed = 0
         for token in gone:
             connection = self._table.by_token.get(token)
             if connection is not None:
                 self._table.forget(connection)
                 closed += 1
-        return Outcome(
-            appeared, closed, sum(more for more, _ in changed), sum(less for _, less in changed)
-        )
+        more, less = (sum(column) for column in zip((0, 0), *changed, strict=True))
+        return Outcome(len(self._fresh), closed, more, less)
 
     def _connection(self, found: diag.Connection) -> None:
         if found.closed:
             return
-        token = found.token
+        token, mark = found.token, _SEEN
         if token not in self._table.by_token:
             if found.flags & u.MPTCP_INFO_FLAG_FALLBACK:
-                return  # plain TCP: it had no CREATED and will never have another subflow
-            self._fresh[token] = Connection(token, pack_path(found.path), False, False)
-        self._seen.add(token)
+                mark = _PLAIN  # it had no CREATED and will never have another subflow
+            else:
+                self._fresh[token] = Connection(token, pack_path(found.path), False, False)
+        self._marks[token] = self._marks.get(token, 0) | mark
 
     def _subflow(self, flow: diag.Subflow) -> None:
-        if not flow.flags & _UP:
+        flags, token = flow.flags, flow.token
+        if not flags & _UP:
             return  # a join that is still under way: SUB_ESTABLISHED will tell of it
-        token = flow.token
-        if flow.flags & u.MPTCP_SUBFLOW_FLAG_FULLY_ESTABLISHED:
-            self._established.add(token)
-        if flow.flags & (u.MPTCP_SUBFLOW_FLAG_MCAP_LOC | u.MPTCP_SUBFLOW_FLAG_JOIN_LOC):
-            self._clients.add(token)
-        if flow.flags & _JOINED:
-            self._established.add(token)
+        mark = self._marks.get(token, 0)
+        if flags & (u.MPTCP_SUBFLOW_FLAG_FULLY_ESTABLISHED | _JOINED):
+            mark |= _ESTABLISHED
+        # The first subflow tells who opened the connection; a join may come from either side.
+        if flags & _CAPABLE:
+            mark = mark & ~_CLIENT | _ROLE
+            mark |= _CLIENT if flags & u.MPTCP_SUBFLOW_FLAG_MCAP_LOC else 0
+        elif not mark & _ROLE:
+            mark |= _ROLE | (_CLIENT if flags & u.MPTCP_SUBFLOW_FLAG_JOIN_LOC else 0)
         connection = self._table.by_token.get(token) or self._fresh.get(token)
         path = pack_path(flow.path)
-        if connection is not None and connection.is_only(path) and token not in self._others:
-            self._initial.add(token)
-            return
-        local, remote = unpack_path(path)
-        self._others.setdefault(token, {})[path] = Subflow(
-            local, remote, flow.local_id, flow.remote_id,
-            bool(flow.flags & _BACKUP), flow.ifindex or None,
-        )  # fmt: skip
+        only = connection is not None and connection.is_only(path) and token not in self._others
+        if only and not flags & _BACKUP:
+            mark |= _FIRST
+        else:
+            backup = bool(flags & _BACKUP)
+            rest = pack_rest(flow.local_id, flow.remote_id, backup, flow.ifindex)
+            self._others.setdefault(token, {})[path] = rest
+        self._marks[token] = mark
 
     def _look_up_strangers(self) -> None:
         """Connections that slipped past the dump, and that only their subflows tell of."""
-        for token in (self._established | self._others.keys()) - self._seen:
+        strangers = [token for token, mark in self._marks.items() if not mark & (_SEEN | _PLAIN)]
+        for token in strangers:
             found = self._kernel.connection(token)
             if found is not None:
                 self._connection(found)
@@ -125,35 +145,53 @@ class _Resync:
         found = self._kernel.connection(token)
         if found is None or found.closed:
             return True
-        self._seen.add(token)
+        self._marks[token] = self._marks.get(token, 0) | _SEEN
         return False
 
-    def _tell_fresh(self) -> int:
-        for token, connection in self._fresh.items():
-            connection.server_side = token not in self._clients
-            self._table.adopt(connection, token in self._established)
-        return len(self._fresh)
+    def _adopt(self, connection: Connection) -> tuple[int, int]:
+        token = connection.token
+        mark = self._marks[token]
+        connection.server_side = not self._is_client(connection, mark)
+        others = self._others.get(token, _NONE)
+        self._table.adopt(connection, bool(mark & _ESTABLISHED), others)
+        first = connection.first
+        if mark & _FIRST or first in others:
+            return len(others) - (first in others), 0
+        return len(others), self._vanished(connection, first)
 
-    def _tell_subflows(self, token: int) -> tuple[int, int]:
+    def _is_client(self, connection: Connection, mark: int) -> bool:
+        if mark & _ROLE:
+            return bool(mark & _CLIENT)
+        # No subflow of it was seen.
+        flow = self._kernel.subflow(diag_path(connection.first))
+        return flow is not None and bool(flow.flags & u.MPTCP_SUBFLOW_FLAG_MCAP_LOC)
+
+    def _tell_subflows(self, token: int, mark: int) -> tuple[int, int]:
         connection = self._table.by_token.get(token)
         if connection is None:
             return 0, 0
-        if token in self._established and not connection.established:
-            self._table.advance(connection)
         others = self._others.get(token)
-        if others is None and token in self._initial:
+        if others is None and mark & _FIRST:
+            if mark & _ESTABLISHED and not connection.established:
+                self._table.advance(connection)
             return 0, 0
         others = others or {}
-        have = connection.paths()
-        more = less = 0
-        for path in have:
-            if path not in others and not (token in self._initial and connection.is_first(path)):
+        have = {path: connection.rest(path) for path in connection.paths()}
+        fresh = {path: rest for path, rest in others.items() if path not in have}
+        for path, rest in fresh.items():
+            connection.put_packed(path, rest)  # connection_established may make a plugin look
+        if mark & _ESTABLISHED and not connection.established:
+            self._table.advance(connection)
+        less = 0
+        for path, known in have.items():
+            if path in others:
+                if known != others[path]:
+                    self._table.reprioritised(connection, path, is_backup(others[path]))
+            elif not (mark & _FIRST and connection.is_first(path)):
                 less += self._vanished(connection, path)
-        for path, subflow in others.items():
-            if connection.find(path) is None:
-                self._table.appeared(connection, path, subflow)
-                more += 1
-        return more, less
+        for path in fresh:
+            self._table.appeared(connection, path)
+        return len(fresh), less
 
     def _vanished(self, connection: Connection, path: bytes) -> int:
         found = self._kernel.subflow(diag_path(path))
@@ -161,6 +199,9 @@ class _Resync:
             return 0
         self._table.vanished(connection, path)
         return 1
+
+
+_NONE: Mapping[bytes, int] = {}
 
 
 def diag_path(path: bytes) -> diag.Path:

@@ -7,10 +7,12 @@ it is not there at all, so it costs nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from mptcpd.nl import uapi as u
 from mptcpd.nl import words
 from mptcpd.nl.client import Commands
+from mptcpd.nl.diag_client import Streams
 from mptcpd.nl.errors import NetlinkError
 from mptcpd.nl.exchange import Names
 from mptcpd.nl.messages import Message
@@ -32,7 +34,7 @@ class TracedCommands:
         except NetlinkError as error:
             _LOG.debug("<- %s", error)
             raise
-        _LOG.debug("<- %s", words.command(command, answer, names))
+        _LOG.debug("<- %s", words.answer(command, answer, names))
         return answer
 
     def request(
@@ -67,7 +69,34 @@ class TracedCommands:
         if not answers:
             _LOG.debug("<- %s: done", command)
         for answer in answers:
-            _LOG.debug("<- %s", words.command(command, answer, names))
+            _LOG.debug("<- %s", words.answer(command, answer, names))
+
+
+class TracedStreams:
+    """As TracedCommands, for sock_diag: of a dump only how many answers it had."""
+
+    def __init__(self, commands: Streams) -> None:
+        self._commands = commands
+
+    def stream(self, kind: int, body: bytes, command: str, *, header: int) -> Iterator[bytes]:
+        _LOG.debug("-> %s (dump)", command)
+        count = 0
+        for payload in self._commands.stream(kind, body, command, header=header):
+            count += 1
+            yield payload
+        _LOG.debug("<- %s: %d answers", command, count)
+
+    def request(
+        self, kind: int, body: bytes, command: str, *, flags: int, header: int
+    ) -> list[bytes]:
+        _LOG.debug("-> %s", command)
+        try:
+            answers = self._commands.request(kind, body, command, flags=flags, header=header)
+        except NetlinkError as error:
+            _LOG.debug("<- %s", error)
+            raise
+        _LOG.debug("<- %s: %d answers", command, len(answers))
+        return answers
 
 
 def notification(message: Message) -> None:

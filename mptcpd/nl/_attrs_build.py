@@ -65,6 +65,9 @@ int recvmmsg(int fd, struct mmsghdr *vec, unsigned int vlen, int flags, void *ti
 struct sock_filter { uint16_t code; uint8_t jt; uint8_t jf; uint32_t k; };
 struct sock_fprog { unsigned short len; struct sock_filter *filter; };
 
+/* malloc.h: glibc's own, not in musl */
+int malloc_trim(size_t pad);
+
 /* sched.h: in the standard library only since Python 3.12 */
 int setns(int fd, int nstype);
 int unshare(int flags);

@@ -154,7 +154,21 @@ class RouteClient:
     def lookup(
         self, dst: bytes, oif: int | None = None, src: bytes | None = None
     ) -> rtnl.Route | None:
-        """The route that a packet to ``dst`` would take, None where there is none."""
+        """The route that a packet to ``dst`` would take, None where there is none.
+
+        oif  by this interface; src: from this address (rules may send it to a table of its own)
+
+        IPv6 takes ``oif`` for a mere wish as soon as ``src`` is given (net/ipv6/route.c:
+        ip6_route_output_flags), and answers with another interface's better route. A socket that
+        is bound to both finds its own all the same, and so does the second question here.
+        """
+        found = self._lookup(dst, oif, src)
+        both = src is not None and oif is not None and len(dst) == 16
+        if both and (found is None or oif not in found.oifs):
+            return self._lookup(dst, oif, None)
+        return found
+
+    def _lookup(self, dst: bytes, oif: int | None, src: bytes | None) -> rtnl.Route | None:
         try:
             answer = self._commands.request(
                 u.RTM_GETROUTE, rtnl.get_route(dst, oif, src), "RTM_GETROUTE",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mptcpd.nl import attrs, genl
 from mptcpd.nl import uapi as u
@@ -114,11 +114,21 @@ _FORMATS = {"u8": "B", "u16": "H", "u32": "I", "be16": "2s", "ip4": "4s", "ip6":
 _ATTRIBUTES = {kind: (name, field, _READERS[form]) for kind, name, field, form in _TABLE}
 _FIRST = Event._fields.index("token")  # the layout's positions are those of Event behind ``kind``
 _BE16 = Struct(">H").unpack
+_NEW: Callable[[type[Event], tuple[Any, ...]], Event] = tuple.__new__
 _LOCAL_PORT = Event._fields.index("local_port") - _FIRST
 _REMOTE_PORT = Event._fields.index("remote_port") - _FIRST
 _LAYOUTS = Layouts(
     {k: (Event._fields.index(field) - _FIRST, _FORMATS[form]) for k, _, field, form in _TABLE},
     width=len(Event._fields) - _FIRST,
+)
+# The same shapes, read for ``opened`` alone.
+_OPENED = ("local_ip", "local_port", "remote_ip", "remote_port", "flags", "server_side")
+_OPENED_LAYOUTS = Layouts(
+    {
+        k: (_OPENED.index(field) if field in _OPENED else None, _FORMATS[form])
+        for k, _, field, form in _TABLE
+    },
+    width=len(_OPENED),
 )
 
 
@@ -135,6 +145,8 @@ def parse(payload: bytes) -> Event:
     if event is None:
         event = parse_plain(payload)
         _LAYOUTS.learn(kind, payload[genl.HEADER :])
+        if kind == u.MPTCP_EVENT_CREATED:
+            _OPENED_LAYOUTS.learn(kind, payload[genl.HEADER :])
     return event
 
 
@@ -149,15 +161,37 @@ def parse_known(
     if known is None:
         return None
     local_port, remote_port = known[_LOCAL_PORT], known[_REMOTE_PORT]
-    return Event._make(
+    # Not Event._make, which checks the length again: 0.2 us.
+    return _NEW(
+        Event,
         (
             kind,
             *known[:_LOCAL_PORT],
             None if local_port is None else _BE16(local_port)[0],
             None if remote_port is None else _BE16(remote_port)[0],
             *known[_REMOTE_PORT + 1 :],
-        )
+        ),
     )
+
+
+def is_known(kind: int, buffer: bytes | memoryview, start: int, length: int) -> bool:
+    """Whether ``parse_known`` would return an event, without the work of making one."""
+    return _LAYOUTS.match_at(kind, buffer, start, length)
+
+
+def opened(
+    kind: int, buffer: bytes | memoryview, start: int, length: int
+) -> tuple[bytes, int | None, int | None] | None:
+    """What CREATED says besides the token, as ``parse_known``: path, flags, server_side.
+
+    The path is local IP, local port, remote IP, remote port, all in network order, in 12 or 36
+    bytes, as they lie in the message. 0.7 us instead of 1.5 for an Event, measured.
+    """
+    known = _OPENED_LAYOUTS.unpack_at(kind, buffer, start, length)
+    if known is None:
+        return None
+    local_ip, local_port, remote_ip, remote_port, flags, server_side = known
+    return local_ip + local_port + remote_ip + remote_port, flags, server_side
 
 
 def parse_plain(payload: bytes) -> Event:

@@ -1,8 +1,12 @@
 """Reads mptcp_pm events out of a receive buffer: the hot path.
 
 Knows how a datagram that the kernel sent holds an event; must not know what events mean. A datagram
-of a known shape is unpacked where it lies, by one compiled layout; any other goes through the plain
-parsers, message by message.
+goes by the first of three ways that will have it:
+
+quick   CREATED, ESTABLISHED and CLOSED of a known shape, which are nearly all there is: only what
+        is needed of them is read, if somebody wants it so (``Quick``).
+known   A known shape is unpacked where it lies, by one compiled layout.
+plain   Anything else goes through the plain parsers, message by message.
 """
 
 from __future__ import annotations
@@ -12,11 +16,38 @@ from struct import Struct
 from typing import Protocol
 
 from mptcpd.nl import genl, messages, mptcp_event
+from mptcpd.nl._attrs import nlattr
 from mptcpd.nl.errors import DecodeError
 from mptcpd.nl.mptcp_event import Event
+from mptcpd.nl.uapi import (
+    MPTCP_ATTR_TOKEN,
+    MPTCP_EVENT_CLOSED,
+    MPTCP_EVENT_CREATED,
+    MPTCP_EVENT_ESTABLISHED,
+)
 
-_HEADS = Struct("=IH10xB3x")  # nlmsg_len, nlmsg_type of nlmsghdr; cmd of genlmsghdr
-_BODY = _HEADS.size  # 20 bytes
+# nlmsg_len, nlmsg_type of nlmsghdr; cmd of genlmsghdr; the first attribute's header and payload
+_HEADS = Struct("=IH10xB3xII")
+_BODY = messages.HEADER + genl.HEADER  # 20 bytes, at which the attributes start
+(_TOKEN,) = Struct("=I").unpack(nlattr.pack(8, MPTCP_ATTR_TOKEN))
+
+_CREATED, _ESTABLISHED, _CLOSED = MPTCP_EVENT_CREATED, MPTCP_EVENT_ESTABLISHED, MPTCP_EVENT_CLOSED
+
+
+class Quick(Protocol):
+    """Takes the events of every connection's life without an Event being made of them.
+
+    Each returns whether it took it; if not, the whole event is handed on as usual.
+    """
+
+    def created(
+        self, token: int, path: bytes, flags: int | None, server_side: int | None
+    ) -> bool:
+        """``path``: as ``mptcp_event.opened`` returns it."""
+        ...
+
+    def established(self, token: int) -> bool: ...
+    def closed(self, token: int) -> bool: ...
 
 
 class Batches(Protocol):
@@ -32,6 +63,7 @@ class EventReader:
 
     family   message type of mptcp_pm; other types are no events and are skipped
     unknown  called with the type of each attribute that we do not know, once per type
+    events   events that were handed on
     """
 
     def __init__(
@@ -41,29 +73,41 @@ class EventReader:
         self._family = family
         self._unknown = unknown
         self._said: set[int] = set()
+        self.events = 0
 
     def receive(
         self,
         take: Callable[[Event], object],
         malformed: Callable[[DecodeError], object],
+        quick: Quick | None = None,
     ) -> int:
         """Receive one batch, and call ``take`` with each event in order.
 
-        ``malformed`` is called for what cannot be parsed; the events around it are taken.
+        malformed  is called for what cannot be parsed; the events around it are taken
+        quick      is offered events before, see there
+
         Returns the number of datagrams, 0 when none waits. Errors: Overrun, OSError.
         """
         memory, family = self._socket.memory, self._family
         heads, known = _HEADS.unpack_from, mptcp_event.parse_known
         found = self._socket.batch()
+        plain = 0
         for start, length in found:
-            if length > _BODY:
-                size, kind, command = heads(memory, start)
-                if size == length and kind == family:
-                    event = known(command, memory, start + _BODY, length - _BODY)
-                    if event is not None:
-                        take(event)
-                        continue
+            size, kind, command, first, token = heads(memory, start)
+            if size == length and kind == family:
+                if (
+                    quick is not None
+                    and first == _TOKEN
+                    and _quickly(quick, command, token, memory, start + _BODY, length - _BODY)
+                ):
+                    continue
+                event = known(command, memory, start + _BODY, length - _BODY)
+                if event is not None:
+                    take(event)
+                    continue
+            plain += 1
             self._plain(bytes(memory[start : start + length]), take, malformed)
+        self.events += len(found) - plain
         return len(found)
 
     def _plain(
@@ -94,7 +138,21 @@ class EventReader:
             if kind not in self._said and len(self._said) < 64:
                 self._said.add(kind)
                 self._unknown(kind)
+        self.events += 1
         take(event)
 
 
-assert _BODY == messages.HEADER + genl.HEADER
+def _quickly(
+    quick: Quick, kind: int, token: int, memory: memoryview, start: int, length: int
+) -> bool:
+    """Whether ``quick`` took the event."""
+    if kind == _CLOSED:
+        # A token of 8 bytes, which has been seen, is all that Linux sends with it.
+        known = length == 8 or mptcp_event.is_known(kind, memory, start, length)
+        return known and quick.closed(token)
+    if kind == _ESTABLISHED:
+        return mptcp_event.is_known(kind, memory, start, length) and quick.established(token)
+    if kind == _CREATED:
+        found = mptcp_event.opened(kind, memory, start, length)
+        return found is not None and quick.created(token, *found)
+    return False

@@ -96,8 +96,8 @@ class CommandSocket:
         self._protocol = protocol
         self._socket = _open(protocol, None)
         self._timeout = timeout
-        self._buffer = bytearray(_REPLY)
-        self._view = memoryview(self._buffer)
+        self._memory = _BLANK("unsigned char[]", _REPLY)
+        self._buffer = self._view = memoryview(ffi.buffer(self._memory))
         self._seq = 0
         self._recv = self._socket.recvfrom_into
         self._send = self._socket.send

@@ -21,6 +21,8 @@ from mptcpd.nl.mptcp_event import Event
 _ROUTE = {
     value: name for name, value in vars(u).items() if name.startswith("RTM_") and value < 64
 }  # fmt: skip
+# The message type that answers a request of rtnetlink.
+_NEW = {"RTM_GETLINK": u.RTM_NEWLINK, "RTM_GETADDR": u.RTM_NEWADDR, "RTM_GETROUTE": u.RTM_NEWROUTE}
 _HEX = ("flags", "token")
 
 
@@ -44,13 +46,26 @@ def event(value: Event) -> str:
 
 
 def command(name: str, body: bytes, names: Names | None) -> str:
-    """A request or an answer of a family: ``name`` and its attributes by name."""
+    """A request: ``name``, and its attributes by name where the family's names are known."""
     if names is None:
-        return f"{name}: {len(body)} bytes" if len(body) > genl.HEADER else name
+        return name
     try:
         return f"{name} {_attributes(body, genl.HEADER, names)}".rstrip()
     except DecodeError as error:
         return f"{name}: malformed: {error}"
+
+
+def answer(name: str, payload: bytes, names: Names | None) -> str:
+    """An answer to the request ``name``."""
+    kind = _NEW.get(name)
+    if kind is not None:
+        return route(Message(kind, 0, 0, 0, payload))
+    if name == "CTRL_CMD_GETFAMILY":
+        try:
+            return f"CTRL_CMD_NEWFAMILY: {_fields(genl.parse_family(payload)._asdict())}"
+        except DecodeError as error:
+            return f"{name}: malformed: {error}"
+    return command(name, payload, names)
 
 
 def _attributes(payload: bytes, start: int, names: Mapping[int, Any]) -> str:
@@ -85,6 +100,8 @@ def _fields(fields: dict[str, Any]) -> str:
             value = ip_address(value) if len(value) in (4, 16) else value.hex()
         elif isinstance(value, tuple):
             value = ",".join(map(str, value))
+        elif isinstance(value, dict):
+            value = ",".join(f"{key}={found}" for key, found in value.items())
         elif name in _HEX and isinstance(value, int):
             value = f"{value:08x}" if name == "token" else hex(value)
         parts.append(name if value is True else f"{name} {value}")

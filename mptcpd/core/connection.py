@@ -1,0 +1,227 @@
+"""One MPTCP connection with its subflows, as events and sock_diag tell of it.
+
+Knows what is remembered of a connection; must not know events, sockets or who is told of a change:
+``connections`` decides what happens, this holds what is.
+
+A connection with nothing but its first subflow, which is the usual one, keeps one bytes object for
+both ends and nothing else: 250 bytes a connection with its place in the table (measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from mptcpd.core.address import SockAddr
+from mptcpd.core.path import unpack_path
+
+ABSENT, CREATED, ESTABLISHED = range(3)  # states
+
+_RECENT = 16  # closed subflows that a connection remembers, to know a repeated SUB_CLOSED
+
+
+class Subflow(NamedTuple):
+    """One subflow; immutable.
+
+    local, remote  both ends, with ports       local_id, remote_id  address IDs; 0: the first one's
+    backup         used only when no other can be
+    ifindex        only where the subflow is bound to a device
+    error          once closed: errno, 0 for none; None before
+    reset_reason, reset_flags  once closed, of the peer's MP_TCPRST (RFC 8684, 3.6); else None
+    """
+
+    local: SockAddr
+    remote: SockAddr
+    local_id: int = 0
+    remote_id: int = 0
+    backup: bool = False
+    ifindex: int | None = None
+    error: int | None = None
+    reset_reason: int | None = None
+    reset_flags: int | None = None
+
+
+class Connection:
+    """An MPTCP connection of this host, as far as events and sock_diag tell. Plugins read it.
+
+    token             names it               local, remote  both ends of the first subflow
+    server_side       the peer connected to us
+    deny_join_id0     the peer wants no joins to its initial address; False where unknown (a
+                      connection that was adopted)
+    established       further subflows may be created
+    subflows          (local IP, local port, remote IP, remote port) -> Subflow
+    announced         our address ID -> SockAddr that we announced
+    remote_addresses  the peer's address ID -> SockAddr that it announced
+    """
+
+    __slots__ = (
+        "_flows", "_more", "_path", "deny_join_id0", "owner", "server_side", "state", "token",
+    )  # fmt: skip
+
+    def __init__(self, token: int, path: bytes, server_side: bool, deny_join_id0: bool) -> None:
+        self.token = token
+        self.server_side = server_side
+        self.deny_join_id0 = deny_join_id0
+        self.state = ABSENT
+        # Who answers for the connection; the listener of the table sets and reads it.
+        self.owner: Any = None
+        self._path = path
+        # Path -> the rest of a Subflow, packed. None: the first one and no other.
+        self._flows: dict[bytes, int] | None = None
+        self._more: _More | None = None
+
+    @property
+    def established(self) -> bool:
+        return self.state == ESTABLISHED
+
+    @property
+    def local(self) -> SockAddr:
+        return unpack_path(self._path)[0]
+
+    @property
+    def remote(self) -> SockAddr:
+        return unpack_path(self._path)[1]
+
+    @property
+    def subflows(self) -> Mapping[tuple[Any, int, Any, int], Subflow]:
+        found = [_unpacked(path, rest) for path, rest in self._all().items()]
+        return {
+            (flow.local.ip, flow.local.port, flow.remote.ip, flow.remote.port): flow
+            for flow in found
+        }
+
+    @property
+    def announced(self) -> Mapping[int, SockAddr]:
+        return MappingProxyType(_NOTHING if self._more is None else self._more.announced)
+
+    @property
+    def remote_addresses(self) -> Mapping[int, SockAddr]:
+        return MappingProxyType(_NOTHING if self._more is None else self._more.remote_addresses)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.token:08x} {self.local} {self.remote}>"
+
+    @property
+    def first(self) -> bytes:
+        """The packed path of the first subflow."""
+        return self._path
+
+    def is_first(self, path: bytes) -> bool:
+        """Whether this packed path is that of the first subflow."""
+        return path == self._path
+
+    def is_only(self, path: bytes) -> bool:
+        """Whether the first subflow has this packed path and there never was another."""
+        return self._flows is None and path == self._path
+
+    def paths(self) -> list[bytes]:
+        """The packed paths of all subflows."""
+        return [self._path] if self._flows is None else list(self._flows)
+
+    def find(self, path: bytes) -> Subflow | None:
+        """The subflow with this packed path."""
+        rest = self.rest(path)
+        return None if rest is None else _unpacked(path, rest)
+
+    def rest(self, path: bytes) -> int | None:
+        """What there is of this subflow beside its path, as ``pack_rest`` packs it."""
+        return self._all().get(path)
+
+    def put(self, path: bytes, subflow: Subflow) -> None:
+        """Add or replace a subflow."""
+        ids = subflow.local_id, subflow.remote_id
+        self.put_packed(path, pack_rest(*ids, subflow.backup, subflow.ifindex))
+
+    def put_packed(self, path: bytes, rest: int) -> None:
+        """As ``put``, with what ``pack_rest`` made of it."""
+        self._flows = self._all()
+        self._flows[path] = rest
+        if self._more is not None and path in self._more.recent:
+            self._more.recent.remove(path)
+
+    def drop(self, path: bytes) -> Subflow | None:
+        """Take a subflow out and remember that it was closed."""
+        self._flows = self._all()
+        recent = self._rest().recent
+        recent.append(path)
+        del recent[:-_RECENT]
+        rest = self._flows.pop(path, None)
+        return None if rest is None else _unpacked(path, rest)
+
+    def closed_before(self, path: bytes) -> bool:
+        """Whether this subflow was closed not long ago."""
+        return self._more is not None and path in self._more.recent
+
+    def note_backup(self, local: SockAddr, remote: SockAddr, backup: bool) -> None:
+        """Record whether the subflow that we ask for from here to there is to be a backup.
+
+        The event that it came up tells only what the peer asked for (subflow->backup; ours is
+        subflow->request_bkup, which no event has).
+        """
+        if backup:
+            self._rest().backups.add((local.ip, remote))
+        elif self._more is not None:
+            self._more.backups.discard((local.ip, remote))
+
+    def asked_backup(self, subflow: Subflow) -> bool:
+        """Whether we asked for this subflow as a backup."""
+        more = self._more
+        return more is not None and (subflow.local.ip, subflow.remote) in more.backups
+
+    def note_announced(self, ident: int, address: SockAddr | None) -> None:
+        """Record what we announced under this address ID; None: removed."""
+        _note(self._rest().announced, ident, address)
+
+    def note_remote(self, ident: int, address: SockAddr | None) -> None:
+        """Record what the peer announced under this address ID; None: removed."""
+        _note(self._rest().remote_addresses, ident, address)
+
+    def _all(self) -> dict[bytes, int]:
+        return {self._path: 0} if self._flows is None else self._flows
+
+    def _rest(self) -> _More:
+        if self._more is None:
+            self._more = _More()
+        return self._more
+
+
+class _More:
+    """What few connections have: a connection makes it when there is something to remember."""
+
+    __slots__ = ("announced", "backups", "recent", "remote_addresses")
+
+    def __init__(self) -> None:
+        self.announced: dict[int, SockAddr] = {}
+        self.remote_addresses: dict[int, SockAddr] = {}
+        self.recent: list[bytes] = []  # paths that were closed
+        self.backups: set[tuple[Any, SockAddr]] = set()
+
+
+_NOTHING: dict[int, SockAddr] = {}
+
+
+def _note(table: dict[int, SockAddr], ident: int, address: SockAddr | None) -> None:
+    if address is None:
+        table.pop(ident, None)
+    else:
+        table[ident] = address
+
+
+# A Subflow object with its addresses takes 600 bytes, its path with this number 80: with 75,000
+# connections of two subflows each that makes the difference. An open subflow has no more than this.
+
+
+def pack_rest(local_id: int, remote_id: int, backup: bool, ifindex: int | None) -> int:
+    """All of an open subflow but its path, as one number."""
+    return local_id | remote_id << 8 | backup << 16 | (ifindex or 0) << 17
+
+
+def is_backup(rest: int) -> bool:
+    return bool(rest & 1 << 16)
+
+
+def _unpacked(path: bytes, rest: int) -> Subflow:
+    local, remote = unpack_path(path)
+    ids = rest & 0xFF, rest >> 8 & 0xFF
+    return Subflow(local, remote, *ids, is_backup(rest), rest >> 17 or None)

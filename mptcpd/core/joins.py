@@ -1,0 +1,193 @@
+"""What became of the subflows that a plugin asked for, connection by connection.
+
+Knows which pairs of addresses have a subflow, are being tried, or were refused; must not know which
+pairs are wanted: that is the plugin's policy. A pair is tried once; after a failure again only when
+something about it is new (its local address returned, the peer announced its remote one again), so
+that a peer who refuses is not asked for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from mptcpd.core.address import IP, SockAddr
+from mptcpd.core.connections import Connection, Subflow
+from mptcpd.core.network import Interface
+from mptcpd.nl.errors import KernelError
+
+if TYPE_CHECKING:
+    from mptcpd.core.pm import PathManager
+
+Pair: TypeAlias = tuple[IP, SockAddr]  # a local IP, and a remote address with its port
+
+
+class _Tried:
+    """What is remembered of one connection, as soon as there is something to remember."""
+
+    __slots__ = ("failed", "gone", "left", "pending")
+
+    def __init__(self) -> None:
+        self.pending: set[Pair] = set()
+        self.failed: set[Pair] = set()
+        # Closed by us with their address: that they close is no failure.
+        self.left: set[Pair] = set()
+        # Local addresses that went away while there was no other subflow to move the data to.
+        self.gone: set[IP] = set()
+
+
+class Joins:
+    """The connections that one plugin follows, and its attempts to create subflows for them."""
+
+    def __init__(self, pm: PathManager) -> None:
+        self._pm = pm
+        self._followed: dict[int, _Tried | None] = {}
+
+    def follow(self, connection: Connection) -> None:
+        """Count this connection among ours."""
+        self._followed[connection.token] = None
+
+    def forget(self, connection: Connection) -> None:
+        """It is over, or none of ours. Harmless when repeated."""
+        self._followed.pop(connection.token, None)
+
+    def followed(self) -> list[Connection]:
+        """Our connections."""
+        known = self._pm.connections
+        return [known[token] for token in self._followed if token in known]
+
+    def pending(self, connection: Connection) -> set[Pair]:
+        """Pairs whose subflow was asked for and neither came up nor failed yet."""
+        tried = self._followed.get(connection.token)
+        return set() if tried is None else tried.pending
+
+    def join(
+        self,
+        connection: Connection,
+        interface: Interface,
+        local: SockAddr,
+        remote: SockAddr,
+        remote_id: int,
+    ) -> bool:
+        """Ask for a subflow between two addresses, over this interface; True if it was started.
+
+        False where there is one, one is being tried, the families differ, or the pair failed. It
+        is a backup where the interface's flags say so.
+        """
+        pair = local.ip, remote
+        if connection.token not in self._followed or local.ip.version != remote.ip.version:
+            return False
+        tried = self._tried(connection)
+        if pair in tried.pending or pair in tried.failed:
+            return False
+        if any(_pair(flow) == pair for flow in connection.subflows.values()):
+            return False
+        try:
+            self._pm.create_subflow(
+                connection,
+                local,
+                remote,
+                remote_id=remote_id,
+                backup="backup" in interface.address_flags,
+                # Without it the route would choose the interface, and two subflows share a path.
+                ifindex=interface.index,
+            )
+        except KernelError as error:
+            self._pm.log.debug("%r: no subflow %s to %s: %s", connection, local, remote, error)
+            if error.words == "userspace PM not selected":
+                self.forget(connection)  # it was there before the path manager was switched over
+            else:
+                tried.failed.add(pair)
+            return False
+        tried.pending.add(pair)
+        return True
+
+    def came_up(self, connection: Connection, subflow: Subflow) -> None:
+        """To be called for every new subflow: notes it, and leaves addresses that are gone."""
+        tried = self._followed.get(connection.token)
+        if tried is None:
+            return
+        tried.pending.discard(_pair(subflow))
+        tried.failed.discard(_pair(subflow))
+        for ip in [ip for ip in tried.gone if ip != subflow.local.ip]:
+            tried.gone.discard(ip)
+            self._abandon(connection, ip)
+
+    def closed(self, connection: Connection, subflow: Subflow) -> None:
+        """To be called for every subflow that closed or did not come up."""
+        if connection.token not in self._followed:
+            return
+        tried, pair = self._tried(connection), _pair(subflow)
+        if pair in tried.left:
+            tried.left.discard(pair)
+            return
+        tried.failed.add(pair)
+        if subflow.error:
+            # With no error it had been up: what is tried now is another one of that pair.
+            tried.pending.discard(pair)
+
+    def local_is_new(self, address: SockAddr) -> None:
+        """A local address came or returned: it is worth a try on every connection."""
+        for tried in self._followed.values():
+            if tried is not None:
+                tried.gone.discard(address.ip)
+                tried.failed = {pair for pair in tried.failed if pair[0] != address.ip}
+
+    def remote_is_new(self, connection: Connection, address: SockAddr) -> None:
+        """The peer announced this address (again)."""
+        tried = self._followed.get(connection.token)
+        if tried is not None:
+            tried.failed = {pair for pair in tried.failed if pair[1].ip != address.ip}
+
+    def local_is_gone(self, connection: Connection, address: SockAddr) -> None:
+        """A local address went away: data moves to subflows from elsewhere.
+
+        Where there is none, what there is stays: a connection without any subflow would be given
+        up by the kernel after ``close_timeout``, while the address may return. It is left as soon
+        as another subflow comes up, and whatever failed before may be tried again for that.
+        """
+        if connection.token not in self._followed:
+            return
+        ip, tried = address.ip, self._tried(connection)
+        tried.pending = {pair for pair in tried.pending if pair[0] != ip}
+        locals_used = {flow.local.ip for flow in connection.subflows.values()}
+        if locals_used == {ip}:
+            tried.gone.add(ip)
+            tried.failed = {pair for pair in tried.failed if pair[0] == ip}
+        else:
+            self._abandon(connection, ip)
+
+    def _abandon(self, connection: Connection, ip: IP) -> None:
+        flows = connection.subflows.values()
+        self._tried(connection).left |= {_pair(flow) for flow in flows if flow.local.ip == ip}
+        try:
+            self._pm.abandon(connection, SockAddr(ip))
+        except KernelError as error:
+            self._pm.log.debug("%r: %s cannot be left: %s", connection, ip, error)
+
+    def _tried(self, connection: Connection) -> _Tried:
+        tried = self._followed.get(connection.token)
+        if tried is None:
+            tried = self._followed[connection.token] = _Tried()
+        return tried
+
+
+def _pair(subflow: Subflow) -> Pair:
+    return subflow.local.ip, subflow.remote
+
+
+def remotes(connection: Connection) -> Iterator[tuple[SockAddr, int]]:
+    """Where the peer may be joined: address with port, address ID. Its initial address is first.
+
+    That one is left out if the peer denies joins to it (RFC 8684, 3.1: the "C" bit).
+    """
+    port = connection.remote.port
+    if not connection.deny_join_id0:
+        yield connection.remote, 0
+    for ident, address in connection.remote_addresses.items():
+        yield (address if address.port else SockAddr(address.ip, port)), ident
+
+
+def stays_here(connection: Connection) -> bool:
+    """Whether both ends are on this host: there is no path to choose."""
+    return connection.remote.ip.is_loopback or connection.local.ip == connection.remote.ip
