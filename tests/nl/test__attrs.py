@@ -192,9 +192,28 @@ def test_a_learnt_shape_reads_as_the_plain_parser_does() -> None:
         other = attrs.build([(kind, SAMPLES[kind][::-1]) for kind in shape])
         assert layouts.unpack(key, payload) is None
         layouts.learn(key, payload)
+        if len({FIELDS[kind][0] for kind in shape}) < len(shape):  # it says a thing twice
+            assert layouts.unpack(key, payload) is None
+            continue
         assert layouts.unpack(key, payload) == plainly(payload)
         assert layouts.unpack(key, other) == plainly(other)
         assert layouts.unpack(key + 1, payload) is None  # the shape of another command
+
+
+def test_where_it_lies_in_a_buffer() -> None:
+    """The same in the middle of a buffer, for whoever wants the values and who only asks."""
+    layouts = Layouts(FIELDS, width=4)
+    payload = attrs.build([(2, b"\1\2"), (3, b"1234")])
+    changed = attrs.build([(2, b"\1\2"), (1, b"1")])
+    layouts.learn(5, payload)
+    buffer = memoryview(bytearray(b"\xff" * 7 + payload + changed + b"\xff" * 9))
+    for key, start, length, known in (
+        (5, 7, len(payload), True), (6, 7, len(payload), False), (5, 7, len(payload) - 1, False),
+        (5, 8, len(payload), False), (5, 7 + len(payload), len(changed), False), (5, 7, 0, False),
+    ):  # fmt: skip
+        assert layouts.match_at(key, buffer, start, length) is known
+        found = layouts.unpack_at(key, buffer, start, length)
+        assert found == (plainly(payload) if known else None)
 
 
 def test_a_missing_last_pad_is_a_shape_of_its_own() -> None:
@@ -250,8 +269,7 @@ def test_what_is_not_learnt(payload: bytes) -> None:
 
 def test_no_peer_can_make_us_remember_without_end() -> None:
     layouts = Layouts(FIELDS, width=4)
+    payload = attrs.build([(1, b"\1")])
     for count in range(1, Layouts.MOST + 10):
-        payload = attrs.build([(1, b"\1")] * count)
-        layouts.learn(0, payload)
-        known = layouts.unpack(0, payload) is not None
-        assert known == (count <= Layouts.MOST)
+        layouts.learn(count, payload)
+        assert (layouts.unpack(count, payload) is not None) == (count <= Layouts.MOST)

@@ -309,6 +309,21 @@ def test_lookup() -> None:
     ]
 
 
+@pytest.mark.parametrize("first", [[route(AF_INET6, 4)], KernelError("", errno.ENETUNREACH)])
+def test_lookup_of_an_interface_and_an_ipv6_address(first: Answer) -> None:
+    """IPv6 may answer with another interface: it is asked again without the address."""
+    socket = Scripted(first, [route(AF_INET6, 5)])
+    found = RouteClient(socket).lookup(SIX, 5, SIX)
+    assert found is not None
+    assert found.oifs == (5,)
+    assert [asked.body for asked in socket.asked] == [
+        rtnl.get_route(SIX, 5, SIX), rtnl.get_route(SIX, 5),
+    ]  # fmt: skip
+    for oif, src in ((None, SIX), (5, None), (4, SIX)):  # once is enough
+        other = RouteClient(Scripted([route(AF_INET6, 4)])).lookup(SIX, oif, src)
+        assert other == found._replace(oifs=(4,))
+
+
 @pytest.mark.parametrize("number", [*rtnl.NO_ROUTE, errno.EINVAL])
 def test_lookup_of_what_no_route_leads_to(number: int) -> None:
     assert RouteClient(Scripted(KernelError("RTM_GETROUTE", number))).lookup(FOUR) is None

@@ -262,9 +262,15 @@ def test_blame_in_the_second_nest() -> None:
     assert blame(missing, request, START, mptcp.NAMES) == "MPTCP_PM_ADDR_ATTR_ID"
 
 
-def test_blame_in_a_request_that_no_encoder_of_ours_built() -> None:
-    with pytest.raises(DecodeError, match="our own request has an attribute of length 0"):
-        blame(Ack(22, offset=20), REQUEST[:20] + bytes(4), START, mptcp.NAMES)
+def test_blame_inside_of_what_is_no_nest() -> None:
+    """The kernel's refusal is what counts: that its attribute cannot be found hides nothing."""
+    body = genl.header(1) + attrs.build([(2, bytes(8)), (3, b"")])
+    request = messages.build(FAMILY, 5, SEQ, PORTID, body)
+    for offset in (24, 28):
+        assert blame(Ack(22, offset=offset), request, START, mptcp.NAMES) is None
+    assert blame(Ack(22, offset=32), request, START, mptcp.NAMES) == "MPTCP_PM_ATTR_SUBFLOWS"
+    cut = REQUEST[:20] + bytes(4)
+    assert blame(Ack(22, offset=20), cut, START, mptcp.NAMES) is None
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,14 @@ def test_every_change_wants_an_ack(change: Change) -> None:
     assert change.flags & u.NLM_F_DUMP != u.NLM_F_DUMP  # those bits mean other things in a change
 
 
+def test_an_address_of_a_rule() -> None:
+    change = rtnl_change.add_rule(AF_INET, 1000, FOUR, 32, priority=7)
+    found = attrs.parse(change.body, 12)
+    assert found[u.FRA_SRC] == FOUR
+    assert attrs.u32("", found[u.FRA_PRIORITY]) == 7
+    assert attrs.u32("", found[u.FRA_TABLE]) == 1000
+
+
 def test_an_address_with_lifetimes_flags_and_a_peer() -> None:
     change = rtnl_change.add_address(
         2, FOUR, 24, peer=bytes(4), flags=u.IFA_F_NODAD, preferred=0, valid=60

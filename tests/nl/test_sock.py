@@ -317,6 +317,11 @@ def test_a_forged_answer_is_refused_and_counted(deaf: CommandSocket) -> None:
             with pytest.raises(NetlinkError, match="no answer"):
                 ask(16, b"\0\0\0\0", "CMD")
             assert deaf.foreign == count
+        forged = messages.build(u.NLMSG_DONE, 0, deaf._seq + 1, deaf.portid, bytes(4))
+        forger.sendto(forged, (deaf.portid, 0))
+        with pytest.raises(NetlinkError, match="no answer"):
+            list(deaf.stream(16, b"\0\0\0\0", "CMD"))
+        assert deaf.foreign == 3
     assert deaf.stray == 0
 
 
@@ -340,14 +345,14 @@ def test_a_system_call_that_fails_is_not_renamed(
         assert caught.value.errno == errno.EIO
 
 
-def say(commands: CommandSocket, *datagrams: bytes) -> None:
-    """Make the socket receive these, as if from the kernel."""
+def say(commands: CommandSocket, *datagrams: bytes | None) -> None:
+    """Make the socket receive these, as if from the kernel; None: nothing is there yet."""
     left = list(datagrams)
 
     def recv(buffer: bytearray, _size: int, _flags: int) -> tuple[int, tuple[int, int]]:
-        if not left:
+        datagram = left.pop(0) if left else None
+        if datagram is None:
             raise BlockingIOError
-        datagram = left.pop(0)
         buffer[: len(datagram)] = datagram
         return len(datagram), (0, 0)
 
@@ -368,6 +373,22 @@ def test_as_many_answers_as_a_query_has(deaf: CommandSocket) -> None:
     say(deaf, b"\1\2\3")
     with pytest.raises(DecodeError, match="3 bytes are no header"):
         deaf.query(16, b"\0\0\0\0", "CMD")
+
+
+def test_an_answer_that_is_waited_for(
+    deaf: CommandSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return True
+
+    monkeypatch.setattr(deaf, "_wait", wait)
+    say(deaf, None, None, messages.build(16, 0, 1, deaf.portid, b"late"))
+    assert deaf.query(16, b"\0\0\0\0", "CMD") == b"late"
+    assert len(waited) == 1
+    assert 0 < waited[0] <= 0.05
 
 
 def test_an_answer_keeps_nothing_of_the_buffer(deaf: CommandSocket) -> None:
