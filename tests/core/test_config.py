@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from mptcpd.core import config
+from mptcpd.core import config, config_values
 from mptcpd.core.choice import InterfaceRule
 from mptcpd.core.config import BadValue, Config, ConfigError, Section, Settings, parse
 
@@ -37,6 +37,9 @@ SHIPPED = pathlib.Path(__file__).parents[2] / "etc" / "mptcpd.conf"
         ("[core]\nload-plugins=b,,a,", "load_plugins", ("b", "a")),
         ("[core]\nload-plugins=,", "load_plugins", ()),
         ("[core]\nload-plugins=", "load_plugins", ()),
+        ("[core]\npm=userspace", "pm", "userspace"),
+        ("[core]\npm=kernel", "pm", "kernel"),
+        ("[core]\npm=keep", "pm", "keep"),
         # the form of a line
         ("  [core]  \n\t log =  syslog \t", "log", "syslog"),
         ("[ core ]\nlog=syslog", "log", "syslog"),
@@ -65,6 +68,7 @@ def test_values(text: str, field: str, value: object) -> None:
         ("[core]\nlog=stder", 2, 'unknown log destination "stder"; allowed: stderr, syslog'),
         ("[core]\nlog=", 2, 'unknown log destination ""'),
         ("[core]\nlog=null # quiet", 2, "a comment needs a line of its own"),
+        ("[core]\npm=bpf", 2, 'unknown path manager "bpf"; allowed: kernel, userspace, keep'),
         ("[core]\nplugin-dir=", 2, "plugin-dir: a value is missing"),
         ("[core]\npath-manager = ", 2, "path-manager: a value is missing"),
         ("[core]\naddr-flags=subflow,bogus,signal", 2, 'unknown address flag "bogus"; allowed: si'),
@@ -215,14 +219,14 @@ def test_shipped_file_says_nothing() -> None:
 
 
 def test_shipped_file_explains_every_key_and_shows_the_defaults() -> None:
-    """With every "#key=value" made a setting; "[example]" stays out."""
+    """With every "#[group]" and "#key=value" made one."""
     lines = []
     for line in SHIPPED.read_text().splitlines():
         bare = line.removeprefix("#")
         setting = "=" in bare and not bare.startswith(" ")
-        lines.append(bare if setting or bare.startswith("[interface") else line)
+        lines.append(bare if setting or bare.startswith("[") else line)
     text = "\n".join(lines)
-    said = parse(text.replace("key=value", ""), "f")
+    said = parse(text, "f")
     assert (said.log, said.addr_flags, said.notify_flags) == (
         config.DEFAULT_LOG,
         config.DEFAULT_ADDR_FLAGS,
@@ -232,5 +236,7 @@ def test_shipped_file_explains_every_key_and_shows_the_defaults() -> None:
     assert all(getattr(said, field) is not None for field in fields)
     assert said.rules == (InterfaceRule("wwan*", True, ("subflow", "backup"), 1, "both"),)
     assert (said.hold_down_loss, said.hold_down_return, said.cleanup) == (0.0, 0.2, False)
-    for word in (*config.LOG_DESTINATIONS, *config.ADDR_FLAGS, *config.NOTIFY_FLAGS):
+    assert (said.pm, dict(said.sections["fullmesh"])) == ("keep", {"max-subflows": "8"})
+    words = (*config.LOG_DESTINATIONS, *config.ADDR_FLAGS, *config.NOTIFY_FLAGS)
+    for word in (*words, *config_values.PATH_MANAGERS):
         assert f"#   {word} " in text
