@@ -31,7 +31,6 @@ _HEADS = Struct("=IH10xB3xII")
 _BODY = messages.HEADER + genl.HEADER  # 20 bytes, at which the attributes start
 (_TOKEN,) = Struct("=I").unpack(nlattr.pack(8, MPTCP_ATTR_TOKEN))
 
-_CREATED, _ESTABLISHED, _CLOSED = MPTCP_EVENT_CREATED, MPTCP_EVENT_ESTABLISHED, MPTCP_EVENT_CLOSED
 
 
 class Quick(Protocol):
@@ -89,19 +88,27 @@ class EventReader:
         Returns the number of datagrams, 0 when none waits. Errors: Overrun, OSError.
         """
         memory, family = self._socket.memory, self._family
-        heads, known = _HEADS.unpack_from, mptcp_event.parse_known
+        heads, known, matches = _HEADS.unpack_from, mptcp_event.parse_known, mptcp_event.matcher()
         found = self._socket.batch()
         plain = 0
         for start, length in found:
             size, kind, command, first, token = heads(memory, start)
             if size == length and kind == family:
-                if (
-                    quick is not None
-                    and first == _TOKEN
-                    and _quickly(quick, command, token, memory, start + _BODY, length - _BODY)
-                ):
-                    continue
-                event = known(command, memory, start + _BODY, length - _BODY)
+                body, rest = start + _BODY, length - _BODY
+                if quick is not None and first == _TOKEN:
+                    if command == MPTCP_EVENT_CLOSED:
+                        # The token, which has been seen, is all that Linux sends with it.
+                        alone = rest == 8
+                        if (alone or matches(command, memory, body, rest)) and quick.closed(token):
+                            continue
+                    elif command == MPTCP_EVENT_ESTABLISHED:
+                        if matches(command, memory, body, rest) and quick.established(token):
+                            continue
+                    elif command == MPTCP_EVENT_CREATED:
+                        opened = mptcp_event.opened(command, memory, body, rest)
+                        if opened is not None and quick.created(token, *opened):
+                            continue
+                event = known(command, memory, body, rest)
                 if event is not None:
                     take(event)
                     continue
@@ -140,19 +147,3 @@ class EventReader:
                 self._unknown(kind)
         self.events += 1
         take(event)
-
-
-def _quickly(
-    quick: Quick, kind: int, token: int, memory: memoryview, start: int, length: int
-) -> bool:
-    """Whether ``quick`` took the event."""
-    if kind == _CLOSED:
-        # A token of 8 bytes, which has been seen, is all that Linux sends with it.
-        known = length == 8 or mptcp_event.is_known(kind, memory, start, length)
-        return known and quick.closed(token)
-    if kind == _ESTABLISHED:
-        return mptcp_event.is_known(kind, memory, start, length) and quick.established(token)
-    if kind == _CREATED:
-        found = mptcp_event.opened(kind, memory, start, length)
-        return found is not None and quick.created(token, *found)
-    return False

@@ -106,7 +106,10 @@ class Route(NamedTuple):
 
 
 def get_links() -> bytes:
-    """Dump all links (RTM_GETLINK), without their statistics: we do not use them."""
+    """Dump all links (RTM_GETLINK), without the statistics of each family: we do not use them.
+
+    Leaves out a third of the bytes; IFLA_STATS64 comes all the same.
+    """
     return _ENCODER.start(bytes(IFINFOMSG)).u32(u.IFLA_EXT_MASK, u.RTEXT_FILTER_SKIP_STATS).finish()
 
 

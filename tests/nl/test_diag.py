@@ -201,7 +201,11 @@ def test_no_more_shapes_than_some_are_remembered() -> None:
     for size in range(100):
         data = answer((8, bytes(size)), (u.INET_DIAG_INFO, info(size)))
         assert diag.parse_connection(data).token == size
+        subflow = diag.parse_subflow(answer((8, bytes(size)), ulp(*MPTCP)))
+        assert subflow is not None
+        assert subflow.token == 0xDEADBEEF
     assert len(diag._INFO_AT) <= 64
+    assert len(diag._ULP_AT) <= 64
 
 
 # --- bytes of a kernel -----------------------------------------------------------------------

@@ -96,6 +96,15 @@ def test_a_dump_ends_with_done() -> None:
     assert answer.replies == [b"1111", b"2222", b"3333", b"4444"]
 
 
+def test_a_malformed_part_of_a_dump() -> None:
+    """The answers before it count for nothing: the dump is not whole."""
+    for bad in (part(b"2222") + b"\1\2", part(b"2222")[:-1], part(b"2222") + bytes(16)):
+        answer = exchange(NLM_F_DUMP)
+        with pytest.raises(DecodeError):
+            answer.feed(part(b"1111") + bad)
+        assert not answer.done
+
+
 def test_a_dump_of_nothing() -> None:
     answer = exchange(NLM_F_DUMP)
     assert answer.feed(done())
