@@ -122,9 +122,7 @@ class Joins:
             tried.left.discard(pair)
             return
         tried.failed.add(pair)
-        if subflow.error:
-            # With no error it had been up: what is tried now is another one of that pair.
-            tried.pending.discard(pair)
+        tried.pending.discard(pair)
 
     def local_is_new(self, address: SockAddr) -> None:
         """A local address came or returned: it is worth a try on every connection."""

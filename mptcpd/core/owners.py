@@ -102,11 +102,23 @@ class Owners:
                 self._registry.failed(owner.plugin, "new_connection")
             connection.owner = None
 
+    # As ``_tell``; written out, for with ``new_connection`` these are nearly all calls there are.
+
     def connection_established(self, connection: Connection) -> None:
-        self._tell("connection_established", connection)
+        owner = connection.owner
+        if owner is not None and "connection_established" in owner.hooks:
+            try:
+                owner.hooks["connection_established"](connection, owner.pm)
+            except Exception:
+                self._registry.failed(owner.plugin, "connection_established")
 
     def connection_closed(self, connection: Connection) -> None:
-        self._tell("connection_closed", connection)
+        owner = connection.owner
+        if owner is not None and "connection_closed" in owner.hooks:
+            try:
+                owner.hooks["connection_closed"](connection, owner.pm)
+            except Exception:
+                self._registry.failed(owner.plugin, "connection_closed")
 
     def new_address(self, connection: Connection, remote_id: int, address: SockAddr) -> None:
         self._tell("new_address", connection, remote_id, address)

@@ -1,0 +1,422 @@
+"""Claim: whatever happens to events, the connection table comes to equal what the kernel has.
+
+A model of the kernel opens and closes connections and subflows, and sends events. These are
+delivered in order, or lost, repeated and out of order; in between the table is compared with the
+kernel's answers to sock_diag (``resync``), of which some slip past a dump. Then:
+
+- without loss and out-of-order delivery the table is right as soon as the queue is empty, wherever
+  between two events it was resynced: nothing is applied twice;
+- after loss it is right with the next resync after the queue was empty;
+- what the hooks told, added up, is what the kernel has: each connection was opened, established and
+  closed once, each subflow opened once and closed once.
+
+The model is the truth in plain dicts; it shares no code with the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mptcpd.core.address import SockAddr
+from mptcpd.core.connections import Connection, Connections, Subflow
+from mptcpd.core.resync import resync
+from mptcpd.nl import diag
+from mptcpd.nl import uapi as u
+from mptcpd.nl.mptcp_event import Event
+
+CLIENT_FLAGS = u.MPTCP_SUBFLOW_FLAG_MCAP_LOC | u.MPTCP_SUBFLOW_FLAG_CONNECTED
+SERVER_FLAGS = u.MPTCP_SUBFLOW_FLAG_MCAP_REM | u.MPTCP_SUBFLOW_FLAG_CONNECTED
+JOINED = u.MPTCP_SUBFLOW_FLAG_JOIN_REM | u.MPTCP_SUBFLOW_FLAG_JOIN_LOC
+MAPPED = bytes(10) + b"\xff\xff"
+PICK = st.integers(0, 10**6)
+
+
+class Flow:
+    """A subflow as the kernel has it."""
+
+    def __init__(
+        self, path: diag.Path, ids: tuple[int, int] = (0, 0), backup: bool = False
+    ) -> None:
+        self.path, self.ids, self.backup = path, ids, backup
+
+    def fields(self) -> dict[str, Any]:
+        """What events tell of it."""
+        return {
+            **self.path._asdict(),
+            "local_id": self.ids[0],
+            "remote_id": self.ids[1],
+            "backup": int(self.backup),
+        }
+
+
+class Truth:
+    """A connection as the kernel has it. ``flows``: the first is number 0."""
+
+    def __init__(self, token: int, path: diag.Path, server: bool, mapped: bool) -> None:
+        self.token, self.path, self.server, self.mapped = token, path, server, mapped
+        self.established = False
+        self.flows: dict[int, Flow] = {0: Flow(path)}
+        self.addresses: dict[int, tuple[bytes, int]] = {}
+        self.role_known = True  # the table could hear of it, or see it in the first subflow
+        self.whole = True  # every event about its addresses was delivered, in order
+
+
+class Kernel:
+    """Connections, the events that wait to be read, and answers to sock_diag."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, Truth] = {}
+        self.lingering: list[Truth] = []  # closed by their program, with data still to be sent
+        self.plain: list[Truth] = []  # fell back to TCP
+        self.queue: list[Event] = []
+        self.hidden: set[int] = set()  # tokens that the next dumps miss
+        self._count = 0
+
+    def path(self, mapped: bool) -> diag.Path:
+        """One that no other socket ever had."""
+        self._count += 1
+        prefix = MAPPED if mapped else b""
+        local, remote = bytes([10, 0, self._count >> 8, self._count & 255]), bytes([10, 9, 9, 9])
+        return diag.Path(prefix + local, 1024 + self._count, prefix + remote, 80)
+
+    def new(self, server: bool, mapped: bool) -> Truth:
+        self._count += 1
+        return Truth(self._count, self.path(mapped), server, mapped)
+
+    def tell(self, kind: int, truth: Truth, **fields: Any) -> None:
+        self.queue.append(Event(kind, truth.token, **fields))
+
+    def about(self, kind: int, truth: Truth) -> None:
+        self.tell(kind, truth, **truth.path._asdict(), server_side=int(truth.server))
+
+    # As ``DiagClient``.
+
+    def connections(self) -> Iterator[diag.Connection]:
+        for truth in [*self.open.values(), *self.lingering, *self.plain]:
+            if truth.token not in self.hidden:
+                yield self._connection(truth)
+
+    def subflows(self) -> Iterator[diag.Subflow]:
+        for truth in [*self.open.values(), *self.lingering]:
+            for number, flow in truth.flows.items():
+                if -truth.token * 16 - number % 16 not in self.hidden:
+                    yield self._subflow(truth, number, flow)
+            # A join that is still under way belongs to nobody's list.
+            yield diag.Subflow(self.path(False), diag.TCP_ESTABLISHED, 0, truth.token, JOINED, 1, 1)
+
+    def connection(self, token: int) -> diag.Connection | None:
+        for truth in [*self.open.values(), *self.lingering, *self.plain]:
+            if truth.token == token:
+                return self._connection(truth)
+        return None
+
+    def subflow(self, path: diag.Path) -> diag.Subflow | None:
+        for truth in [*self.open.values(), *self.lingering]:
+            for number, flow in truth.flows.items():
+                if plain(flow.path) == plain(path):
+                    return self._subflow(truth, number, flow)
+        return None
+
+    def _connection(self, truth: Truth) -> diag.Connection:
+        lingers, fell_back = truth in self.lingering, truth in self.plain
+        state = diag.TCP_FIN_WAIT1 if lingers else diag.TCP_ESTABLISHED
+        flags = u.MPTCP_INFO_FLAG_FALLBACK if fell_back else 0
+        return diag.Connection(truth.path, state, 0, 0, int(not lingers), truth.token, flags, b"")
+
+    def _subflow(self, truth: Truth, number: int, flow: Flow) -> diag.Subflow:
+        flags = SERVER_FLAGS if truth.server else CLIENT_FLAGS
+        if number:  # always made by the client
+            flags = u.MPTCP_SUBFLOW_FLAG_JOIN_REM if truth.server else JOINED
+        if truth.established:
+            flags |= u.MPTCP_SUBFLOW_FLAG_FULLY_ESTABLISHED
+        if flow.backup:
+            flags |= u.MPTCP_SUBFLOW_FLAG_BKUP_REM
+        return diag.Subflow(flow.path, diag.TCP_ESTABLISHED, 0, truth.token, flags, *flow.ids)
+
+
+def plain(path: diag.Path) -> tuple[bytes, int, bytes, int]:
+    """A path with IPv4-mapped addresses as IPv4."""
+    local, local_port, remote, remote_port = path
+    return local[-4:], local_port, remote[-4:], remote_port
+
+
+def ends(subflow: Subflow) -> tuple[bytes, int, bytes, int]:
+    local, remote = subflow.local, subflow.remote
+    return local.packed, local.port, remote.packed, remote.port
+
+
+class Witness:
+    """A plugin that believes only what it is told, and checks that it makes sense."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, dict[tuple[bytes, int, bytes, int], bool]] = {}
+        self.established: set[int] = set()
+        self.failed: set[tuple[bytes, int, bytes, int]] = set()  # subflows that never came up
+        self.ended: list[int] = []
+
+    def new_connection(self, connection: Connection) -> None:
+        assert connection.token not in self.open
+        assert not connection.established
+        first = connection.local, connection.remote
+        seen = connection.subflows.values()
+        self.open[connection.token] = {
+            ends(flow): flow.backup for flow in seen if (flow.local, flow.remote) == first
+        }
+
+    def connection_established(self, connection: Connection) -> None:
+        assert connection.token in self.open
+        assert connection.token not in self.established
+        assert connection.established
+        self.established.add(connection.token)
+
+    def connection_closed(self, connection: Connection) -> None:
+        del self.open[connection.token]
+        self.established.discard(connection.token)
+        self.ended.append(connection.token)
+
+    def new_subflow(self, connection: Connection, subflow: Subflow) -> None:
+        known = self.open[connection.token]
+        assert ends(subflow) not in known
+        assert subflow.error is None
+        assert subflow in connection.subflows.values()
+        known[ends(subflow)] = subflow.backup
+
+    def subflow_closed(self, connection: Connection, subflow: Subflow) -> None:
+        known = self.open[connection.token]
+        assert subflow.error is not None
+        assert ends(subflow) not in map(ends, connection.subflows.values())
+        if ends(subflow) not in known:
+            assert subflow.error
+            assert ends(subflow) not in self.failed
+            self.failed.add(ends(subflow))
+        known.pop(ends(subflow), None)
+
+    def subflow_priority(self, connection: Connection, subflow: Subflow) -> None:
+        known = self.open[connection.token]
+        assert known[ends(subflow)] != subflow.backup
+        known[ends(subflow)] = subflow.backup
+
+    def new_address(self, connection: Connection, remote_id: int, address: SockAddr) -> None:
+        assert connection.remote_addresses[remote_id] == address
+
+    def address_removed(self, connection: Connection, remote_id: int) -> None:
+        assert remote_id not in connection.remote_addresses
+
+    def listener_created(self, address: SockAddr) -> None: ...
+
+    def listener_closed(self, address: SockAddr) -> None: ...
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = Kernel()
+        self.witness = Witness()
+        self.freed: list[int] = []
+        self.table = Connections(
+            self.witness, lambda connection: self.freed.append(connection.token)
+        )
+        self.exact = True
+
+    def pick(self, number: int) -> Truth:
+        return list(self.kernel.open.values())[number % len(self.kernel.open)]
+
+    # What happens in the kernel.
+
+    @rule(server=st.booleans(), mapped=st.booleans())
+    def opens(self, server: bool, mapped: bool) -> None:
+        truth = self.kernel.new(server, mapped)
+        self.kernel.open[truth.token] = truth
+        self.kernel.about(u.MPTCP_EVENT_CREATED, truth)
+
+    @rule()
+    def opens_plain_tcp(self) -> None:
+        self.kernel.plain.append(self.kernel.new(False, False))
+
+    @precondition(lambda self: self.kernel.plain)
+    @rule(number=PICK)
+    def plain_tcp_ends(self, number: int) -> None:
+        plain = self.kernel.plain
+        self.kernel.tell(u.MPTCP_EVENT_CLOSED, plain.pop(number % len(plain)))
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK)
+    def establishes(self, number: int) -> None:
+        truth = self.pick(number)
+        if not truth.established and truth.flows:
+            truth.established = True
+            self.kernel.about(u.MPTCP_EVENT_ESTABLISHED, truth)
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK, lingers=st.booleans())
+    def closes(self, number: int, lingers: bool) -> None:
+        truth = self.pick(number)
+        del self.kernel.open[truth.token]
+        if lingers:
+            self.kernel.lingering.append(truth)
+        self.kernel.tell(u.MPTCP_EVENT_CLOSED, truth)
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK, backup=st.booleans(), error=st.sampled_from([0, 0, 0, 111]))
+    def joins(self, number: int, backup: bool, error: int) -> None:
+        truth = self.pick(number)
+        if not truth.established:
+            return
+        flow = Flow(self.kernel.path(truth.mapped), (1, 2), backup)
+        if error:
+            for _time in range(1 + backup):  # the kernel has been seen to say it twice
+                self.kernel.tell(u.MPTCP_EVENT_SUB_CLOSED, truth, **flow.fields(), error=error)
+        else:
+            self.kernel.tell(u.MPTCP_EVENT_SUB_ESTABLISHED, truth, **flow.fields())
+            truth.flows[max(truth.flows, default=0) + 1] = flow
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK, which=PICK, error=st.sampled_from([0, 104]), times=st.integers(1, 2))
+    def subflow_ends(self, number: int, which: int, error: int, times: int) -> None:
+        truth = self.pick(number)
+        if truth.flows:
+            flow = truth.flows.pop(list(truth.flows)[which % len(truth.flows)])
+            for _time in range(times):
+                self.kernel.tell(u.MPTCP_EVENT_SUB_CLOSED, truth, **flow.fields(), error=error)
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK, which=PICK, backup=st.booleans())
+    def priority_changes(self, number: int, which: int, backup: bool) -> None:
+        truth = self.pick(number)
+        if truth.flows:
+            flow = truth.flows[list(truth.flows)[which % len(truth.flows)]]
+            flow.backup = backup
+            self.kernel.tell(u.MPTCP_EVENT_SUB_PRIORITY, truth, **flow.fields())
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK, ident=st.integers(1, 3), port=st.integers(1, 3))
+    def peer_announces(self, number: int, ident: int, port: int) -> None:
+        truth = self.pick(number)
+        truth.addresses[ident] = bytes([10, 9, 9, ident]), port
+        remote = {"remote_ip": truth.addresses[ident][0], "remote_port": port}
+        self.kernel.tell(u.MPTCP_EVENT_ANNOUNCED, truth, remote_id=ident, **remote)
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK, ident=st.integers(1, 3))
+    def peer_removes(self, number: int, ident: int) -> None:
+        truth = self.pick(number)
+        truth.addresses.pop(ident, None)
+        self.kernel.tell(u.MPTCP_EVENT_REMOVED, truth, remote_id=ident)
+
+    # What happens to the events.
+
+    def deliver(self, event: Event) -> None:
+        assert self.table.take(event)
+
+    @rule(count=st.integers(1, 8))
+    def reads(self, count: int) -> None:
+        for event in self.kernel.queue[:count]:
+            self.deliver(event)
+        del self.kernel.queue[:count]
+
+    @precondition(lambda self: self.kernel.queue)
+    @rule(twice=st.booleans())
+    def reads_one_as_if_it_came_twice(self, twice: bool) -> None:
+        event = self.kernel.queue.pop(0)
+        self.deliver(event)
+        self.deliver(event)
+
+    @precondition(lambda self: self.kernel.queue)
+    @rule(number=PICK, count=st.integers(1, 6))
+    def loses(self, number: int, count: int) -> None:
+        start = number % len(self.kernel.queue)
+        self.inexact(self.kernel.queue[start : start + count])
+        del self.kernel.queue[start : start + count]
+
+    @precondition(lambda self: self.kernel.queue)
+    @rule(number=PICK, keeps=st.booleans())
+    def delivers_out_of_order(self, number: int, keeps: bool) -> None:
+        event = self.kernel.queue[number % len(self.kernel.queue)]
+        self.inexact(self.kernel.queue)
+        if not keeps:
+            self.kernel.queue.remove(event)
+        self.deliver(event)
+
+    def inexact(self, events: list[Event]) -> None:
+        self.exact = False
+        for event in events:
+            if event.token in self.kernel.open:
+                self.kernel.open[event.token].whole = False
+
+    # Comparisons.
+
+    @rule(hidden=st.sets(PICK, max_size=3))
+    def resyncs(self, hidden: set[int]) -> None:
+        """Whatever still waits in the queue; what slips past the dump is not believed gone."""
+        kernel = self.kernel
+        tokens = [*kernel.open]
+        if tokens:
+            for number in hidden:
+                token = tokens[number % len(tokens)]
+                kernel.hidden.add(token if number & 1 else -token * 16 - number // 2 % 3)
+        hidden_flows = {-number for number in kernel.hidden if number < 0}
+        found = {
+            truth.token
+            for truth in kernel.open.values()
+            if truth.token not in kernel.hidden
+            or any(truth.token * 16 + number % 16 not in hidden_flows for number in truth.flows)
+        }
+        self.resync()
+        kernel.hidden.clear()
+        assert self.table.by_token.keys() >= found  # the connection or a subflow tells of it
+
+    def resync(self) -> None:
+        for token in self.kernel.open.keys() - self.table.by_token:
+            truth = self.kernel.open[token]
+            truth.whole, truth.role_known = False, 0 in truth.flows
+        resync(self.kernel, self.table)
+
+    @rule()
+    def is_quiet(self) -> None:
+        """Everything was read, and if something was lost, compared: now it has to be right."""
+        self.reads(len(self.kernel.queue))
+        if not self.exact:
+            self.resync()
+            self.exact = True
+        self.compare()
+        self.resync()
+        self.compare()
+
+    def compare(self) -> None:
+        kernel, table = self.kernel, self.table.by_token
+        assert table.keys() == kernel.open.keys() == self.witness.open.keys()
+        for token, truth in kernel.open.items():
+            connection = table[token]
+            assert connection.established == (token in self.witness.established)
+            if truth.flows or truth.whole:  # without a subflow there is nothing to see it by
+                assert connection.established == truth.established
+            assert connection.server_side == truth.server or not truth.role_known
+            expected = {plain(flow.path): flow for flow in truth.flows.values()}
+            flows = {ends(flow): flow for flow in connection.subflows.values()}
+            assert flows.keys() == expected.keys() == self.witness.open[token].keys()
+            for path, flow in flows.items():
+                assert (flow.local_id, flow.remote_id) == expected[path].ids
+                assert flow.backup == expected[path].backup == self.witness.open[token][path]
+            if truth.whole:
+                assert {
+                    ident: (address.packed, address.port)
+                    for ident, address in connection.remote_addresses.items()
+                } == truth.addresses
+
+    @invariant()
+    def everything_that_ended_was_freed_once(self) -> None:
+        assert self.freed == self.witness.ended
+        assert self.table.by_token.keys() == self.witness.open.keys()
+
+    def teardown(self) -> None:
+        self.is_quiet()
+
+
+TestConnections = Machine.TestCase
+# Short runs rarely get as far as a subflow whose end is lost.
+TestConnections.settings = settings(stateful_step_count=120)
