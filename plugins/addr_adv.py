@@ -3,7 +3,7 @@
 The flags of an endpoint are those of its interface: the configuration's ``addr-flags``, or the
 ``flags`` of the interface's own section. The limits grow with the number of addresses: as many
 subflows as addresses, and two more; as many accepted announcements if some endpoint has the flag
-``subflow``; never less than what was found before mptcpd first changed them.
+``subflow``; never less than what others set, before or after mptcpd first changed them.
 
 The kernel has room for few endpoints. The first address of every interface comes before any second
 one, and one that carries data before a backup; the others wait, and each endpoint that comes free
@@ -41,8 +41,6 @@ class AddrAdv(Plugin):
 
     def init(self, pm: PathManager) -> None:
         self.places: dict[tuple[SockAddr, int], Place] = {}  # in the order we were told of them
-        self.found = pm.found_limits()
-        self.current = pm.limits()
         self.most: int | None = None  # the greatest limit that the kernel takes, once it said so
         self.full_said = False
         self.said: set[tuple[SockAddr, int]] = set()  # places that a warning was about
@@ -72,8 +70,12 @@ class AddrAdv(Plugin):
         """A renamed interface may have another section of the configuration."""
         for place in self.places.values():
             if place.ifindex == interface.index and place.flags != interface.address_flags:
+                changed = {*place.flags} ^ {*interface.address_flags}
                 place.flags = interface.address_flags
-                self.vacate(pm, place)
+                if place.ident is not None and changed == {"backup"} and self.is_ours(pm, place):
+                    pm.set_endpoint_flags(place.ident, place.flags)  # and no subflow is closed
+                else:
+                    self.vacate(pm, place)
         self.settle(pm)
 
     def settle(self, pm: PathManager) -> None:
@@ -142,17 +144,24 @@ class AddrAdv(Plugin):
 
     def vacate(self, pm: PathManager, place: Place) -> None:
         """Delete a place's endpoint, if it has one, and if its ID was given to no other since."""
-        ident, place.ident = place.ident, None
-        if ident is None:
+        if place.ident is None:
             return
+        ours = self.is_ours(pm, place)
+        ident, place.ident = place.ident, None
+        if ours:
+            pm.remove_endpoint(ident)
+        else:
+            pm.log.info("The endpoint of %s (ID %d) was gone already.", place.address, ident)
+
+    def is_ours(self, pm: PathManager, place: Place) -> bool:
+        """Whether the endpoint with the ID of this place is still that of its address."""
+        assert place.ident is not None
         try:
-            if pm.get_endpoint(ident).address == place.address:
-                pm.remove_endpoint(ident)
-                return
+            return pm.get_endpoint(place.ident).address == place.address
         except KernelError as error:
             if error.errno != errno.EINVAL or error.words != "address not found":
                 raise
-        pm.log.info("The endpoint of %s (ID %d) was gone already.", place.address, ident)
+            return False
 
     def say_full(self, pm: PathManager, place: Place, why: str) -> None:
         if not self.full_said:
@@ -170,11 +179,12 @@ class AddrAdv(Plugin):
             count = min(count, self.most)
         flags = {flag for place in self.places.values() for flag in place.flags}
         accepted = count if "subflow" in (flags or pm.config.addr_flags) else 0
+        found = pm.found_limits()
         wanted = Limits(
-            add_addr_accepted=max(accepted, self.found.add_addr_accepted),
-            subflows=max(count, self.found.subflows),
+            add_addr_accepted=max(accepted, found.add_addr_accepted),
+            subflows=max(count, found.subflows),
         )
-        if wanted == self.current:
+        if wanted == pm.limits():
             return
         try:
             pm.set_limits(wanted.subflows, wanted.add_addr_accepted)
@@ -185,8 +195,6 @@ class AddrAdv(Plugin):
             said = maximum(error.words or "")
             self.most = count - 1 if said is None or said >= count else said
             self.fit_limits(pm)
-            return
-        self.current = wanted
 
 
 def maximum(words: str) -> int | None:

@@ -5,13 +5,14 @@ Knows people; the verdicts come from ``core.choice``. Nothing is changed, and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from typing import Any
 
 from mptcpd.core import routes
 from mptcpd.core.address import SockAddr
 from mptcpd.core.config import Config
-from mptcpd.core.loop import Loop
+from mptcpd.core.loop import Timer
 from mptcpd.core.network import Interface, Network
 from mptcpd.nl import rtnl
 from mptcpd.nl.client import RouteClient
@@ -32,16 +33,23 @@ def report(config: Config, client: RouteClient) -> Iterator[str]:
     choice = config.choice()
     has_route = None
     if "check_route" in config.notify_flags:
-        loop = Loop()
-        has_route = routes.RouteCheck(client, loop.call_later, lambda ifindex: None).has_route
+        has_route = routes.RouteCheck(client, _never, lambda ifindex: None).has_route
     network = Network(_Nobody(), config.notify_flags, has_route, choice)
     network.start(client.links(), client.addresses())
     for link, verdict, addresses in network.explain():
         yield f"{link.name}: {'used' if verdict.used else 'not used'}: {verdict.why}"
         if verdict.used:
-            yield f"  flags of its endpoints: {','.join(choice.flags(link.name)) or 'none'}"
-            for address, why in addresses:
-                yield f"  {_text(address)}: {'used' if why.used else 'not used'}: {why.why}"
+            rule = choice.rule(link.name)
+            why_flags = "addr-flags" if rule.flags is None else f"[interface {rule.pattern}]"
+            flags = ",".join(choice.flags(link.name)) or "none"
+            yield f"  flags of its endpoints: {flags} ({why_flags})"
+            for address, answer in addresses:
+                yield f"  {_text(address)}: {'used' if answer.used else 'not used'}: {answer.why}"
+
+
+def _never(_seconds: float, function: Callable[..., object], *arguments: Any) -> Timer:
+    """In place of a loop: what is to be asked again later is not asked again."""
+    return Timer(function, arguments)
 
 
 def _text(address: rtnl.Address) -> str:

@@ -193,6 +193,8 @@ def look_again(daemon: Daemon) -> None:
 class Parts:
     """The sockets and the clients on them."""
 
+    route_buffer = 4 << 20  # bytes for notifications of links, addresses and routes
+
     def __init__(self, config: Config) -> None:
         generic: Commands = CommandSocket(NETLINK_GENERIC)
         route: Commands = CommandSocket(NETLINK_ROUTE)
@@ -213,7 +215,9 @@ class Parts:
                 f"({error})"
             ) from error
         self.routes = RouteClient(route)
-        self.events = EventSocket(NETLINK_ROUTE, slots=32)
+        self.events = EventSocket(
+            NETLINK_ROUTE, receive_buffer=self.route_buffer, slots=32
+        )
         self.diag = DiagClient(diag)
         # The longest event has about 140 bytes.
         self.mptcp_events = EventSocket(

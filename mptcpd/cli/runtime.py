@@ -7,6 +7,7 @@ named by the namespace's cookie, a number that the kernel gives out once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -36,19 +37,26 @@ class FileStore:
         self._failing = False
 
     def load(self) -> str:
+        # O_NONBLOCK: a FIFO of that name must not hang us.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            fd = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(self._file, flags)
         except FileNotFoundError:
             return ""
         except OSError as error:
             self._complain(error)
             return ""
-        with open(fd, encoding="utf-8", errors="replace") as file:
+        try:
             status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                _LOG.warning("%s is not believed: it is no regular file.", self._file)
+                return ""
             if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 _LOG.warning("%s is not believed: others could have written it.", self._file)
                 return ""
-            return file.read(_MOST)
+            return os.read(fd, _MOST).decode("utf-8", "replace")
+        finally:
+            os.close(fd)
 
     def save(self, text: str) -> None:
         fresh = f"{self._file}.new"
@@ -57,7 +65,10 @@ class FileStore:
                 os.unlink(self._file)
                 return
             os.makedirs(self._directory, mode=0o755, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            # Never write through what somebody else may have put there.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with open(os.open(fresh, flags, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)
             os.rename(fresh, self._file)

@@ -109,16 +109,25 @@ class Connections:
 
     def established(self, token: int) -> bool:
         """ESTABLISHED of a connection that is in the table."""
-        return self._known_moves(u.MPTCP_EVENT_ESTABLISHED, token)
+        connection = self.by_token.get(token)
+        if connection is not None:
+            self._move(connection, u.MPTCP_EVENT_ESTABLISHED)
+        return connection is not None
 
     def closed(self, token: int) -> bool:
         """CLOSED of a connection that is in the table."""
-        return self._known_moves(u.MPTCP_EVENT_CLOSED, token)
+        connection = self.by_token.get(token)
+        if connection is not None:
+            self._move(connection, u.MPTCP_EVENT_CLOSED)
+        return connection is not None
 
     def _connection(self, event: Event) -> None:
         kind, token = event.kind, event.token
         assert token is not None  # required by the parser
-        if not self._known_moves(kind, token) and kind != u.MPTCP_EVENT_CLOSED:
+        connection = self.by_token.get(token)
+        if connection is not None:
+            self._move(connection, kind)
+        elif kind != u.MPTCP_EVENT_CLOSED:
             self._open(token, pack_path(event), event.flags, event.server_side, kind)
 
     def _open(
@@ -133,14 +142,6 @@ class Connections:
             bool(flags & u.MPTCP_PM_EV_FLAG_DENY_JOIN_ID0),
         )
         self._move(connection, kind)
-
-    def _known_moves(self, kind: int, token: int) -> bool:
-        """Apply an event to a connection in the table; False if it is not there."""
-        connection = self.by_token.get(token)
-        if connection is None:
-            return False
-        self._move(connection, kind)
-        return True
 
     def _move(self, connection: Connection, kind: int) -> None:
         after, hooks = self._steps[kind, connection.state]

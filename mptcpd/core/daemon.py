@@ -23,6 +23,9 @@ from mptcpd.nl.errors import DecodeError, NetlinkError, Overrun
 
 _LOG = logging.getLogger("mptcpd")
 _BATCHES = 16  # read at most this many batches before other descriptors get their turn
+# What changes routing beside routes. The kernel drops the IPv4 routes of a nexthop object together
+# with it, and tells of the object alone (net/ipv4/nexthop.c: remove_nexthop).
+_ROUTING = (u.RTM_NEWRULE, u.RTM_DELRULE, u.RTM_NEWNEXTHOP, u.RTM_DELNEXTHOP)
 _RETRY = 1.0  # seconds until the network is read anew after a failure
 
 
@@ -91,7 +94,7 @@ class Daemon:
         groups = [u.RTNLGRP_LINK, u.RTNLGRP_IPV4_IFADDR, u.RTNLGRP_IPV6_IFADDR]
         if self._checks_routes:
             groups += [u.RTNLGRP_IPV4_ROUTE, u.RTNLGRP_IPV6_ROUTE]
-            groups += [u.RTNLGRP_IPV4_RULE, u.RTNLGRP_IPV6_RULE]
+            groups += [u.RTNLGRP_IPV4_RULE, u.RTNLGRP_IPV6_RULE, u.RTNLGRP_NEXTHOP]
         for group in groups:
             self._events.join(group)
         self._loop.add_reader(self._events.fileno(), self._readable)
@@ -138,21 +141,31 @@ class Daemon:
             self.resync()
 
     def _take(self, datagrams: Iterable[bytes]) -> None:
+        try:
+            with self.network.batch():
+                routes_changed = False
+                for datagram in datagrams:
+                    routes_changed |= self._datagram(datagram)
+                if routes_changed:
+                    self.network.routes_changed()
+        except NetlinkError as error:
+            self._failed(error)
+
+    def _datagram(self, datagram: bytes) -> bool:
+        """Take the notifications of a datagram; True if one can change who has a route."""
         routes_changed = False
-        for datagram in datagrams:
-            try:
-                for message in messages.split(datagram):
-                    if self._trace is not None:
-                        self._trace(message)
-                    routes_changed |= self._message(message)
-            except DecodeError as error:
-                self._malformed(error)
-        if routes_changed:
-            self._look_again(None)
+        try:
+            for message in messages.split(datagram):
+                if self._trace is not None:
+                    self._trace(message)
+                routes_changed |= self._message(message)
+        except DecodeError as error:
+            self._malformed(error)
+        return routes_changed
 
     def _message(self, message: messages.Message) -> bool:
         """Take one notification; True if it can change which address has a route."""
-        if message.type in (u.RTM_NEWRULE, u.RTM_DELRULE):
+        if message.type in _ROUTING:
             return True
         try:
             value = rtnl.parse(message.type, message.payload)
@@ -161,20 +174,17 @@ class Daemon:
             return False
         if isinstance(value, rtnl.Route):
             return routes.concerns(value)
-        try:
-            if isinstance(value, rtnl.Link):
-                self.network.link(value)
-            elif isinstance(value, rtnl.Address):
-                self.network.address(value)
-        except NetlinkError as error:
-            self._failed(error)
+        if isinstance(value, rtnl.Link):
+            self.network.link(value)
+        elif isinstance(value, rtnl.Address):
+            self.network.address(value)
         return False
 
     def _malformed(self, error: DecodeError) -> None:
         self.decode_errors += 1
         _LOG.error("A malformed message was dropped: %s", error)
 
-    def _look_again(self, ifindex: int | None) -> None:
+    def _look_again(self, ifindex: int) -> None:
         try:
             self.network.routes_changed(ifindex)
         except NetlinkError as error:

@@ -66,7 +66,9 @@ class Endpoints:
         """Delete our endpoints and put the limits back as they were found. Errors: KernelError."""
         for endpoint in list(self.ownership.owned.values()):
             self._remove_if_there(endpoint)
-        self.set_limits(self.ownership.found.subflows, self.ownership.found.add_addr_accepted)
+        found = self.found_limits()
+        if found != self.limits():
+            self.set_limits(found.subflows, found.add_addr_accepted)
         self.ownership.forget()
 
     def _remove_if_there(self, endpoint: Endpoint) -> None:
@@ -127,12 +129,12 @@ class Endpoints:
                 if error.reason != errno.EBUSY:
                     raise
                 # Somebody else has given this ID to an endpoint since we last looked.
-                self._ids.remove(where)
+                self._ids.remove(where, seen=False)
             ident = self._ids.get(where)
             return self._add(Endpoint(where, ident, flag_names(bits), ifindex), bits)
         except KernelError:
             if fresh:
-                self._ids.remove(where)
+                self._ids.remove(where, seen=False)
             raise
 
     def _add(self, endpoint: Endpoint, bits: int, *, named: bool = True) -> Endpoint:
@@ -219,7 +221,9 @@ class Endpoints:
         return self._kernel.get_limits()
 
     def found_limits(self) -> Limits:
-        """The limits before this daemon, in this run or an earlier one, first changed them."""
+        """The limits as others left them: before this daemon first changed them, in this run or an
+        earlier one, or since, if they are not as it set them. Errors: KernelError."""
+        self.ownership.limits_seen(self.limits())
         return self.ownership.found
 
     def set_limits(
@@ -229,7 +233,9 @@ class Endpoints:
         ValueError if none is given."""
         if subflows is None and add_addr_accepted is None:
             raise ValueError("no limit is given")
+        self.ownership.limits_seen(self.limits())
         self._kernel.set_limits(subflows, add_addr_accepted)
+        self.ownership.limits_set(self.limits())
 
 
 # SET_FLAGS changes these two, and keeps the others (net/mptcp/pm_kernel.c).

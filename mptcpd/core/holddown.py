@@ -14,6 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 # A return within so many times the hold-down after the loss counts as bouncing.
 SOON = 10
+_EARLY = 1e-6  # seconds; what a timer may seem to come too early by rounding
 
 
 class HoldDown(Generic[Key]):
@@ -38,6 +39,7 @@ class HoldDown(Generic[Key]):
         # When a key was lost, and since when one waits to be believed, by group.
         self._lost: dict[tuple[int, Key], float] = {}
         self._waiting: dict[int, dict[Key, float]] = {}
+        self._asked: dict[int, float] = {}  # when a group will be settled again
 
     def settle(self, group: int, believed: Collection[Key], seen: Collection[Key]) -> list[Key]:
         """What is to be believed now: of ``believed`` until now, and ``seen`` now.
@@ -52,7 +54,7 @@ class HoldDown(Generic[Key]):
 
         def ripe(key: Key, seconds: float) -> bool:
             since = before.get(key, now)
-            if since + seconds <= now:
+            if since + seconds <= now + _EARLY:
                 return True
             waiting[key] = since
             due.append(since + seconds - now)
@@ -74,8 +76,16 @@ class HoldDown(Generic[Key]):
                 self._note_loss(group, key, now)
         if waiting:
             self._waiting[group] = waiting
-            self._later(min(due), group)
+            # A link that changes all the time must not leave a timer behind at every change.
+            if not now + _EARLY < self._asked.get(group, now) <= now + min(due) + _EARLY:
+                self._asked[group] = now + min(due)
+                self._later(min(due), group)
         return result
+
+    def forget(self, group: int) -> None:
+        """The group is no more, and with it what was to be believed of it later."""
+        self._waiting.pop(group, None)
+        self._asked.pop(group, None)
 
     def _bounces(self, group: int, key: Key, now: float) -> bool:
         lost = self._lost.get((group, key))

@@ -7,10 +7,12 @@ ID. 0 is not given out; it names the address of a connection's first subflow.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 from mptcpd.core.address import IP, SockAddr, sockaddr
 
 MAX_ID = 255
+_ALL = range(1, MAX_ID + 1)
 
 
 class NoFreeId(Exception):
@@ -24,10 +26,13 @@ class AddressIds:
         self._ids: dict[bytes, int] = {}
         self._used: set[int] = set()
         self._kernel: dict[int, bytes] = {}  # ID -> IP of the kernel's endpoints, when last told
+        self._former: dict[int, bytes] = {}  # free ID -> IP that had it last
 
     def get(self, address: SockAddr | IP | str) -> int:
         """The ID of this address: the one it has, else that of its endpoint, else the lowest free.
 
+        One that it had before comes before lower ones: an address that moves to another interface
+        is gone for a moment, and peers know it by its ID.
         Errors  NoFreeId; ValueError for text that is no address.
         """
         ip = sockaddr(address).packed
@@ -35,9 +40,12 @@ class AddressIds:
         if known is not None:
             return known
         theirs = [ident for ident, owner in self._kernel.items() if owner == ip]
-        ours = (ident for ident in range(1, MAX_ID + 1) if ident not in self._kernel)
-        for ident in (*theirs, *ours):
+        former = [ident for ident, owner in self._former.items() if owner == ip]
+        ours = [ident for ident in chain(former, _ALL) if ident not in self._kernel]
+        for ident in chain(theirs, ours):
             if ident not in self._used:
+                for outdated in (*former, ident):
+                    self._former.pop(outdated, None)
                 self._used.add(ident)
                 self._ids[ip] = ident
                 return ident
@@ -47,11 +55,17 @@ class AddressIds:
         """The ID that this address has, None if it has none."""
         return self._ids.get(sockaddr(address).packed)
 
-    def remove(self, address: SockAddr | IP | str) -> int | None:
-        """Free the ID of this address and return it; None if it has none."""
-        ident = self._ids.pop(sockaddr(address).packed, None)
+    def remove(self, address: SockAddr | IP | str, *, seen: bool = True) -> int | None:
+        """Free the ID of this address and return it; None if it has none.
+
+        seen  False: no peer can know it, so the address has no claim to get it again
+        """
+        ip = sockaddr(address).packed
+        ident = self._ids.pop(ip, None)
         if ident is not None:
             self._used.discard(ident)
+            if seen:
+                self._former[ident] = ip
         return ident
 
     def learn(self, endpoints: Iterable[tuple[SockAddr, int]]) -> None:

@@ -123,7 +123,7 @@ def _source(fd: int, name: str, file: str, owners: Collection[int]) -> bytes:
         # O_NONBLOCK: opening a FIFO of that name must not hang the daemon.
         handle = os.open(name + _SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=fd)
     except OSError as error:
-        raise PluginError(name, f"{file}: {error.strerror}") from error
+        raise PluginError(name, f"{file}: {error.strerror}") from None
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -134,6 +134,6 @@ def _source(fd: int, name: str, file: str, owners: Collection[int]) -> bytes:
     except Untrusted as error:
         raise PluginError(name, str(error)) from None
     except OSError as error:
-        raise PluginError(name, f"{file}: {error.strerror}") from error
+        raise PluginError(name, f"{file}: {error.strerror}") from None
     finally:
         os.close(handle)

@@ -5,7 +5,8 @@ come in (links, addresses, from notifications or a dump), hooks go out to a list
 
 The rule it keeps: after every change, what plugins were told equals what the state says they
 should have been told. Nothing is derived from the order in which things happened, so an event that
-comes twice changes nothing, and a dump (``replace``) puts everything right after lost events.
+comes twice changes nothing, and a dump (``replace``) puts everything right after lost events. And
+so a batch of events is one change: what comes and goes within it is never told.
 
 An interface is told while it is up and running (IFF_UP, IFF_RUNNING), no loopback, and not
 excluded by the configuration. An address is told while its interface is, while it can be used (not
@@ -16,13 +17,15 @@ bounces is believed late.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeAlias
 
 from mptcpd.core.address import SockAddr, from_packed
 from mptcpd.core.choice import Choice, Verdict
 from mptcpd.core.holddown import HoldDown
 from mptcpd.nl import rtnl
+from mptcpd.nl.errors import NetlinkError
 
 
 class Interface:
@@ -39,12 +42,15 @@ class Interface:
     def __init__(self, link: rtnl.Link, address_flags: tuple[str, ...] = ()) -> None:
         self._addresses: dict[bytes, SockAddr] = {}
         self.index = link.ifindex
-        self.update(link, address_flags)
-
-    def update(self, link: rtnl.Link, address_flags: tuple[str, ...] = ()) -> None:
-        """Take over what a newer link message says."""
         self.name, self.type, self.flags = link.name, link.type, link.flags
         self.address_flags = address_flags
+
+    def update(self, link: rtnl.Link, address_flags: tuple[str, ...] = ()) -> bool:
+        """Take over what a newer link message says; whether anything is different."""
+        before = self.name, self.type, self.flags, self.address_flags
+        self.name, self.type, self.flags = link.name, link.type, link.flags
+        self.address_flags = address_flags
+        return before != (self.name, self.type, self.flags, self.address_flags)
 
     @property
     def addresses(self) -> tuple[SockAddr, ...]:
@@ -91,6 +97,8 @@ class Network:
         self._addresses: dict[int, dict[_Key, rtnl.Address]] = {}
         # Addresses that were there at the start and, without ``existing``, are not told of.
         self._silent: set[tuple[int, bytes]] = set()
+        # Within a batch: the interfaces to look at when it ends, in the order of their events.
+        self._touched: dict[int, None] | None = None
         self.interfaces: dict[int, Interface] = {}
 
     def start(self, links: Iterable[rtnl.Link], addresses: Iterable[rtnl.Address]) -> None:
@@ -106,22 +114,33 @@ class Network:
         held: dict[int, dict[_Key, rtnl.Address]] = {}
         for address in addresses:
             held.setdefault(address.ifindex, {})[_key(address)] = address
-        before = self._links
         self._links, self._addresses = seen, held
         self._forget_silence()
-        for ifindex in sorted({*before, *seen, *self.interfaces}):
-            self._settle(ifindex, changed=before.get(ifindex) != seen.get(ifindex))
+        self._settle_all(sorted({*seen, *self.interfaces}))
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Tell of what happens inside at the end. Errors: what ``has_route`` raises.
+
+        A look at an interface costs as much as it has addresses: 3000 events of an interface with
+        200 addresses take 0.08 s in batches of 32, and 2.7 s one by one (measured).
+        """
+        self._touched = {}
+        try:
+            yield
+        finally:
+            touched, self._touched = self._touched, None
+            self._settle_all(touched)
 
     def link(self, link: rtnl.Link) -> None:
         """A link notification."""
-        link = link._replace(rx_bytes=None, tx_bytes=None)  # counters are no change
-        before = self._links.pop(link.ifindex, None)
         if link.gone:
+            self._links.pop(link.ifindex, None)
             self._addresses.pop(link.ifindex, None)
             self._forget_silence()
         else:
             self._links[link.ifindex] = link
-        self._settle(link.ifindex, changed=before != link)
+        self._settle(link.ifindex)
 
     def address(self, address: rtnl.Address) -> None:
         """An address notification."""
@@ -137,8 +156,7 @@ class Network:
 
     def routes_changed(self, ifindex: int | None = None) -> None:
         """A default route or a rule came or went: look again (at one interface)."""
-        for index in list(self._addresses) if ifindex is None else [ifindex]:
-            self._settle(index)
+        self._settle_all(list(self._addresses) if ifindex is None else [ifindex])
 
     def explain(self) -> list[tuple[rtnl.Link, Verdict, list[tuple[rtnl.Address, Verdict]]]]:
         """Every interface and address as last heard, whether it is used, and why."""
@@ -147,7 +165,21 @@ class Network:
             for _ifindex, link in sorted(self._links.items())
         ]
 
-    def _settle(self, ifindex: int, *, changed: bool = False) -> None:
+    def _settle_all(self, interfaces: Iterable[int]) -> None:
+        """Look at all of these, whatever goes wrong with one; raise the first error at the end."""
+        errors = []
+        for ifindex in interfaces:
+            try:
+                self._settle(ifindex)
+            except NetlinkError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _settle(self, ifindex: int) -> None:
+        if self._touched is not None:
+            self._touched[ifindex] = None
+            return
         link = self._links.get(ifindex)
         interface = self.interfaces.get(ifindex)
         ready = link is not None and self._choice.interface(link).used
@@ -160,8 +192,7 @@ class Network:
         if interface is None:
             interface = self.interfaces[ifindex] = Interface(link, flags)
             self._listener.new_interface(interface)
-        elif changed:
-            interface.update(link, flags)
+        elif interface.update(link, flags):
             self._listener.update_interface(interface)
         wanted = [address.ip for address, verdict in self._judged(link) if verdict.used]
         self._tell_addresses(interface, self._believed(interface, wanted))
@@ -171,6 +202,8 @@ class Network:
         self._silent = {key for key in self._silent if key[0] != interface.index}
         left = self._believed(interface, []) if held else []
         self._tell_addresses(interface, left)
+        if not held and self._hold is not None:
+            self._hold.forget(interface.index)
         if not left:
             del self.interfaces[interface.index]
             self._listener.delete_interface(interface)

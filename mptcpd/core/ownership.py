@@ -7,17 +7,19 @@ deleted, so a crash in between leaves a note about nothing, never an endpoint th
 Shape of the text, one thing a line:
 
     mptcpd 1
-    limits ADD_ADDR_ACCEPTED SUBFLOWS          as found before the first change
+    found ADD_ADDR_ACCEPTED SUBFLOWS           limits as others left them
+    set ADD_ADDR_ACCEPTED SUBFLOWS             limits as we set them last
     endpoint ADDRESS PORT ID IFINDEX FLAGS     IFINDEX 0: any; FLAGS: names with commas, or -
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple, Protocol
 
-from mptcpd.core.address import SockAddr, sockaddr
+from mptcpd.core.address import SockAddr
 from mptcpd.nl.mptcp import FLAGS, Limits
 
 _LOG = logging.getLogger("mptcpd")
@@ -62,21 +64,37 @@ class Ownership:
 
     owned      ID -> Endpoint, all of ours
     inherited  ID -> Endpoint, those of an earlier run that nobody has claimed yet
-    found      the limits as they were before this daemon first changed them
+    found      the limits as others left them, before or since we first changed them
+    set        the limits that are in force unless others changed them since
     """
 
     def __init__(self, store: Store, present: Iterable[Endpoint], limits: Limits) -> None:
         """``present``: the endpoints that the kernel has now; ``limits``: those in force."""
         self._store = store
-        found, noted = read(store.load())
-        places = {(note.address, note.id, note.ifindex) for note in noted}
+        noted = read(store.load())
+        places = {(note.address, note.id, note.ifindex) for note in noted.endpoints}
         self.inherited = {
             endpoint.id: endpoint
             for endpoint in present
             if (endpoint.address, endpoint.id, endpoint.ifindex) in places
         }
         self.owned = dict(self.inherited)
-        self.found = limits if found is None else found
+        self.found = limits
+        self.set = limits
+        if noted.found is not None and noted.set == limits:
+            self.found = noted.found
+
+    def limits_seen(self, limits: Limits) -> None:
+        """These limits are in force: if they are not as we set them, they are somebody else's."""
+        if limits != self.set:
+            self.found = self.set = limits
+            self._save()
+
+    def limits_set(self, limits: Limits) -> None:
+        """We have set these limits."""
+        if limits != self.set:
+            self.set = limits
+            self._save()
 
     def note(self, endpoint: Endpoint) -> None:
         """This endpoint is ours, or is about to be."""
@@ -102,51 +120,71 @@ class Ownership:
         self._store.save("")
 
     def _save(self) -> None:
-        self._store.save(write(self.found, self.owned.values()))
+        self._store.save(write(Notes(self.found, self.set, list(self.owned.values()))))
 
 
-def write(limits: Limits, endpoints: Iterable[Endpoint]) -> str:
+class Notes(NamedTuple):
+    """What the text holds; limits that it does not name are None."""
+
+    found: Limits | None = None
+    set: Limits | None = None
+    endpoints: Sequence[Endpoint] = ()
+
+
+def write(notes: Notes) -> str:
     """The text that ``read`` reads."""
-    lines = [_HEAD, f"limits {limits.add_addr_accepted} {limits.subflows}"]
-    for address, ident, flags, ifindex in endpoints:
+    lines = [_HEAD]
+    for name, limits in (("found", notes.found), ("set", notes.set)):
+        if limits is not None:
+            lines.append(f"{name} {limits.add_addr_accepted} {limits.subflows}")
+    for address, ident, flags, ifindex in notes.endpoints:
         lines.append(
             f"endpoint {address.ip} {address.port} {ident} {ifindex or 0} {','.join(flags) or '-'}"
         )
     return "\n".join(lines) + "\n"
 
 
-def read(text: str) -> tuple[Limits | None, list[Endpoint]]:
-    """Limits and endpoints of a text; nothing if it is empty or not ours to read.
+def read(text: str) -> Notes:
+    """What a text says; nothing if it is empty or not ours to read.
 
     A text that is damaged is not believed at all: better an endpoint too many in the kernel than
     somebody else's deleted.
     """
     lines = text.splitlines()
     if not lines:
-        return None, []
+        return Notes()
     try:
         if lines[0] != _HEAD:
             raise ValueError(f"begins with {lines[0]!r}")
-        limits: Limits | None = None
+        limits: dict[str, Limits] = {}
         endpoints = []
         for line in lines[1:]:
             kind, *words = line.split(" ")
-            if kind == "limits":
-                accepted, subflows = map(int, words)
-                limits = Limits(accepted, subflows)
+            if kind in ("found", "set"):
+                accepted, subflows = map(_number, words)
+                limits[kind] = Limits(accepted, subflows)
             elif kind == "endpoint":
                 endpoints.append(_endpoint(*words))
             else:
                 raise ValueError(f"a line begins with {kind!r}")
+        if not text.endswith("\n"):
+            raise ValueError("it ends within a line")
     except (ValueError, TypeError) as error:
         _LOG.warning("What was noted about our endpoints is damaged and not used: %s", error)
-        return None, []
-    return limits, endpoints
+        return Notes()
+    return Notes(limits.get("found"), limits.get("set"), endpoints)
 
 
 def _endpoint(ip: str, port: str, ident: str, ifindex: str, flags: str) -> Endpoint:
-    address = sockaddr(ip)
     names = () if flags == "-" else tuple(flags.split(","))
-    if not set(names) <= set(FLAGS) or not 0 <= int(port) <= 0xFFFF or not 1 <= int(ident) <= 255:
+    if not set(names) <= set(FLAGS) or _number(port) > 0xFFFF or not 1 <= _number(ident) <= 255:
         raise ValueError(f"an endpoint with port {port}, ID {ident}, flags {flags}")
-    return Endpoint(SockAddr(address.ip, int(port)), int(ident), names, int(ifindex) or None)
+    address = SockAddr(ip_address(ip), _number(port))
+    return Endpoint(address, _number(ident), names, _number(ifindex) or None)
+
+
+def _number(text: str) -> int:
+    """int(), without signs, blanks and digits of other scripts, and within 32 bits."""
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 32):
+        raise ValueError(f"{text!r} is no number")
+    return int(text)

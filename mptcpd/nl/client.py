@@ -88,7 +88,9 @@ class MptcpClient:
 
     def get_limits(self) -> mptcp.Limits:
         return mptcp.parse_limits(
-            self._commands.query(self._id, mptcp.get_limits(), "MPTCP_PM_CMD_GET_LIMITS")
+            self._commands.query(
+                self._id, mptcp.get_limits(), "MPTCP_PM_CMD_GET_LIMITS", mptcp.NAMES
+            )
         )
 
     def set_flags(

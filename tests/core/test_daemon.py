@@ -195,6 +195,7 @@ def test_routes_are_followed_only_if_wanted(routed: Case) -> None:
     routed.begin()
     assert set(routed.kernel.groups) >= {
         u.RTNLGRP_IPV4_ROUTE, u.RTNLGRP_IPV6_ROUTE, u.RTNLGRP_IPV4_RULE, u.RTNLGRP_IPV6_RULE,
+        u.RTNLGRP_NEXTHOP,
     }  # fmt: skip
 
 
@@ -237,6 +238,17 @@ def test_events_become_hooks(case: Case) -> None:
     assert case.turn() == ["eth2 lost fd00::1", "delete eth2"]
     assert (case.daemon.decode_errors, case.daemon.overruns) == (0, 0)
     assert len(case.traced) == 8
+
+
+def test_a_bounce_within_a_batch_is_nothing(case: Case) -> None:
+    case.kernel.has_links = [link()]
+    case.kernel.has_addresses = [address()]
+    case.begin()
+    case.kernel.send(
+        link_message(link(flags=u.IFF_UP)), link_message(link()),
+        address_message(address(gone=True)), address_message(address()),
+    )  # fmt: skip
+    assert case.turn() == []
 
 
 def test_messages_that_are_none_of_ours(case: Case) -> None:
@@ -395,7 +407,9 @@ def test_a_route_event_tells_a_waiting_address(routed: Case) -> None:
     assert routed.turn() == ["eth2 lost 10.0.1.1"]
 
 
-@pytest.mark.parametrize("kind", [u.RTM_NEWRULE, u.RTM_DELRULE])
+@pytest.mark.parametrize(
+    "kind", [u.RTM_NEWRULE, u.RTM_DELRULE, u.RTM_NEWNEXTHOP, u.RTM_DELNEXTHOP]
+)
 def test_a_rule_can_change_routes(routed: Case, kind: int) -> None:
     routed.begin()
     routed.kernel.has_routes = {address().ip}

@@ -77,6 +77,15 @@ def test_all_255_and_not_one_more() -> None:
     assert ids.get(addresses[MAX_ID]) == 8
 
 
+def test_an_address_that_returns_gets_its_id_again() -> None:
+    ids = AddressIds()
+    assert [ids.get(f"10.0.0.{number}") for number in (1, 2, 3)] == [1, 2, 3]
+    for number in (1, 2, 3):
+        ids.remove(f"10.0.0.{number}")
+    assert ids.get("10.0.0.3") == 3
+    assert [ids.get(f"10.0.0.{number}") for number in (4, 1, 2)] == [1, 2, 4]
+
+
 def test_the_ids_of_the_kernels_endpoints_are_kept() -> None:
     ids = AddressIds()
     ids.learn(told(("10.0.0.1", 1), ("10.0.0.2", 3)))
@@ -118,12 +127,16 @@ IDS = st.integers(1, 8)
 
 
 class AgainstModel(RuleBasedStateMachine):
-    """Claim: no ID is held twice, no ID changes by itself, and the lowest free one is given."""
+    """Claim: no ID is held twice, no ID changes by itself, and the lowest free one is given,
+
+    except that an address gets the ID again that it had last, if no other had it since.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.ids = AddressIds()
         self.model: dict[str, int] = {}
+        self.former: dict[int, str] = {}
         self.kernel: dict[int, str] = {}
 
     @rule(address=ADDRESSES)
@@ -132,14 +145,21 @@ class AgainstModel(RuleBasedStateMachine):
         if address not in self.model:
             held = set(self.model.values())
             theirs = [i for i, owner in self.kernel.items() if owner == address and i not in held]
-            free = [i for i in range(1, 20) if i not in held and i not in self.kernel]
+            again = [i for i, owner in self.former.items() if owner == address]
+            free = [i for i in (*again, *range(1, 20)) if i not in held and i not in self.kernel]
             assert got == [*theirs, *free][0]
             self.model[address] = got
+            self.former = {
+                i: owner for i, owner in self.former.items() if i != got and owner != address
+            }
         assert got == self.model[address]
 
     @rule(address=ADDRESSES)
     def remove(self, address: str) -> None:
-        assert self.ids.remove(address) == self.model.pop(address, None)
+        had = self.model.pop(address, None)
+        assert self.ids.remove(address) == had
+        if had is not None:
+            self.former[had] = address
 
     @rule(endpoints=st.dictionaries(IDS, ADDRESSES, max_size=8))
     def learn(self, endpoints: dict[int, str]) -> None:

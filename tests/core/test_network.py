@@ -357,6 +357,59 @@ def test_a_look_up_without_answer_leaves_what_was_told() -> None:
     assert [str(told) for told in heard.told[2]] == ["10.0.1.1", "10.0.1.2"]
 
 
+def test_one_interface_without_answer_does_not_keep_others_from_being_told() -> None:
+    def has_route(address: rtnl.Address) -> bool:
+        if address.ifindex == 2:
+            raise NetlinkError("no answer")
+        return True
+
+    heard = Noting()
+    network = Network(heard, NOTIFY, has_route)
+    with pytest.raises(NetlinkError):
+        network.start([link(2), link(3)], [address(ifindex=2), address("10.0.3.1/24", 3)])
+    assert heard.taken() == ["new eth2", "new eth3", "eth3 has 10.0.3.1"]
+
+
+# Batches
+
+
+def test_a_batch_is_one_change(case: Case) -> None:
+    with case.network.batch():
+        case.network.address(address("10.0.1.2/24"))
+        case.network.address(address(gone=True))
+        case.network.link(link(3))
+        case.network.address(address("10.0.3.1/24", 3))
+        assert case.heard.calls == []
+    assert case.heard.taken() == [
+        "eth2 lost 10.0.1.1", "eth2 has 10.0.1.2", "new eth3", "eth3 has 10.0.3.1",
+    ]  # fmt: skip
+
+
+def test_what_comes_and_goes_within_a_batch_is_not_told(case: Case) -> None:
+    with case.network.batch():
+        case.network.address(address("10.0.1.2/24"))
+        case.network.address(address("10.0.1.2/24", gone=True))
+        case.network.address(address(gone=True))
+        case.network.address(address())
+        case.network.link(link(3))
+        case.network.link(link(3, gone=True))
+    assert case.heard.taken() == []
+    with case.network.batch():
+        case.network.link(link(name="wan"))
+        case.network.link(link(name="wan"))
+        case.network.link(link(flags=u.IFF_UP))
+        case.network.link(link(name="wan"))
+    assert case.heard.taken() == ["update wan"]
+
+
+def test_a_batch_that_ends_in_an_error_is_told_all_the_same(case: Case) -> None:
+    with pytest.raises(LookupError), case.network.batch():
+        case.network.address(address("10.0.1.2/24"))
+        raise LookupError
+    assert case.heard.taken() == ["eth2 has 10.0.1.2"]
+    assert case.address(address("10.0.1.3/24")) == ["eth2 has 10.0.1.3"]
+
+
 # What it costs
 
 

@@ -4,7 +4,7 @@ Links and addresses appear, change and vanish in any order, events are repeated,
 that nobody knows, or are lost until a dump puts everything right; routes come and go. After every
 step the interfaces and addresses that plugins were told of are those that a plain model of the
 rules gives; every hook made sense after the ones before it; and an event that comes twice calls no
-hook the second time.
+hook the second time. A batch of events is told as if only its outcome had happened.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ ADDRESSES = st.builds(
     ),
     peer=st.sampled_from([None, None, None, "10.0.1.9"]),
 )  # fmt: skip
+GONE = st.builds(lambda index: link(index, gone=True), INDEXES)
+EVENTS = st.one_of(LINKS, GONE, ADDRESSES, ADDRESSES.map(lambda a: a._replace(gone=True)))
 DUMPS = st.tuples(
     st.lists(LINKS, max_size=4, unique_by=lambda value: value.ifindex),
     st.lists(ADDRESSES, max_size=8, unique_by=lambda value: (value.ifindex, key(value))),
@@ -171,6 +173,29 @@ class Machine(RuleBasedStateMachine):
 
         self.happen(step)
         self.again = lambda: self.network.address(gone)
+
+    @rule(events=st.lists(EVENTS, max_size=6))
+    def a_batch(self, events: list[rtnl.Link | rtnl.Address]) -> None:
+        before = set(self.heard.told)
+        self.heard.calls.clear()
+        with self.network.batch():
+            for event in events:
+                if isinstance(event, rtnl.Address):
+                    self.addresses[event.ifindex, key(event)] = event
+                    if event.gone:
+                        del self.addresses[event.ifindex, key(event)]
+                    self.network.address(event)
+                else:
+                    self.links[event.ifindex] = event
+                    if event.gone:
+                        del self.links[event.ifindex]
+                        kept = self.addresses.items()
+                        self.addresses = {k: v for k, v in kept if k[0] != event.ifindex}
+                    self.network.link(event)
+                self.forget()
+            assert self.heard.calls == []
+        self.forget(before)
+        self.again = None
 
     @rule(dump=DUMPS)
     def lost_and_dumped(self, dump: tuple[list[rtnl.Link], list[rtnl.Address]]) -> None:

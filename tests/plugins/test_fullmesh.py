@@ -112,6 +112,26 @@ def test_what_fails_is_not_tried_again_until_something_is_new() -> None:
     assert [line.split()[1] for line in daemon.settle()] == ["10.0.2.1"]
 
 
+def test_what_failed_is_tried_again_when_the_peer_announces_it_again() -> None:
+    daemon = case("10.0.1.1/24 2")
+    daemon.kernel.open()
+    for _time in range(2):
+        daemon.kernel.peer_announces("10.0.2.2:80", 1)
+        assert len(daemon.settle(lambda ends: errno.ECONNREFUSED)) == 1
+        daemon.kernel.peer_removes(1)
+        assert daemon.settle() == []
+
+
+def test_an_address_that_goes_while_it_is_tried() -> None:
+    """Nobody waits for an answer that may take minutes; when it returns, it is tried anew."""
+    daemon = case(*BOTH)
+    daemon.kernel.open()
+    daemon.hear()
+    daemon.lose("10.0.2.1/24 3")
+    daemon.have("10.0.2.1/24 3")
+    assert len(daemon.kernel.pending) == 2
+
+
 def test_an_address_that_cannot_be_bound_stops_nothing() -> None:
     daemon = case(*BOTH, "10.0.3.1/24 4")
     daemon.kernel.lacks = {"10.0.2.1"}

@@ -181,6 +181,15 @@ def test_the_kernels_own_connections_are_asked_for_once(side: object) -> None:
     assert daemon.listeners.held == {}
 
 
+def test_an_address_that_two_interfaces_have() -> None:
+    daemon = client(*BOTH, "10.0.2.1/32 4")
+    daemon.settle()
+    before = daemon.pairs()
+    daemon.lose("10.0.2.1/24 3")
+    assert daemon.settle() == []
+    assert daemon.pairs() == before
+
+
 def test_connections_within_this_host_are_declined() -> None:
     daemon = case(*BOTH)
     daemon.kernel.open(local="127.0.0.1:80", remote="127.0.0.1:5000", server=True)
