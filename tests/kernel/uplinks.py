@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-import sys
+import signal
 from collections.abc import Sequence
 from ipaddress import ip_address
 
@@ -17,7 +17,7 @@ from lab import Host, Lab, wait_until
 from lab.network import Interface, Link
 from mptcpd.nl import rtnl, rtnl_change
 from mptcpd.nl import uapi as u
-from mptcpd.nl.mptcp import AF_INET, AF_INET6
+from mptcpd.nl.mptcp import AF_INET
 from mptcpd.nl.rtnl_change import Change
 from tests.kernel.started import Started
 
@@ -25,7 +25,7 @@ _MARKS = itertools.count(1)
 
 
 class Uplinks:
-    """``client`` and ``server`` joined by links ``eth0``, ``eth1``, ...: the client's ends by index.
+    """``client`` and ``server`` joined by links ``eth0``, ``eth1``, ...; ends by index.
 
     The server's end of link N has 10.0.N.2 and fd00:N::2, counted from 1; the client's has what
     ``addresses`` says, in its form without prefix length: ``10.0.1.1`` or ``fd00:1::1``.
@@ -108,31 +108,43 @@ class Following(Started):
         self.until_ready()
 
     def caught_up(self) -> None:
-        """Wait until it has taken every notification that the kernel sent so far.
+        """Wait until it has taken every notification that the kernel sent so far, and acted on it.
 
-        They come in order: an address of lo, which it does not use, is the mark. If the mark itself
-        is lost in an overrun, another one is set.
+        They come in order: an address of lo, which it does not use, is the mark. When a second one
+        is seen that was set after the first was seen, the batch with the first has been acted on.
+        A mark that is lost in an overrun is set again.
         """
+        for _ in range(2):
+            wait_until(self._marked, "the daemon has caught up", 10.0)
 
-        def marked() -> bool:
-            mark = f"127.7.{next(_MARKS) >> 8 & 255}.{next(_MARKS) & 255}"
-            lo = self.host.ifindex("lo")
-            change = rtnl_change.add_address(lo, ip_address(mark).packed, 32, scope=254)
-            seen = len(self.said)
-            self.host.change(change)
-            self.host.change(rtnl_change.delete_address(lo, ip_address(mark).packed, 32))
+    def _marked(self) -> bool:
+        number = next(_MARKS)
+        mark = ip_address(f"127.7.{number >> 8 & 255}.{number & 255}")
+        lo = self.host.ifindex("lo")
+        with open(self._log, "rb") as log:
+            log.seek(0, 2)
+            self.host.change(rtnl_change.add_address(lo, mark.packed, 32, scope=u.RT_SCOPE_HOST))
+            self.host.change(rtnl_change.delete_address(lo, mark.packed, 32))
+            text = b""
+
+            def seen() -> bool:
+                nonlocal text
+                text += log.read()
+                return f"ip {mark} ".encode() in text
+
             try:
-                wait_until(lambda: f"ip={mark}" in self.said[seen:], "the mark is seen", 0.5)
+                wait_until(seen, "the mark is seen", 0.5)
             except TimeoutError:
                 return False
-            return True
+        return True
 
-        wait_until(marked, "the daemon has caught up", 10.0)
+    def freeze(self) -> None:
+        """It gets no time to run, and notifications pile up."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def times(self, text: str) -> int:
         """How many lines it said with this in them."""
         return sum(text in line for line in self.lines)
-
-
-FAMILIES = (AF_INET, AF_INET6)
-PYTHON = sys.executable
