@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from mptcpd.cli import argp, config_file, log, options, paths, pm_type
+from mptcpd.cli import argp, config_file, counters, log, options, paths, pm_type
 from mptcpd.cli.runtime import store
 from mptcpd.core import loader
 from mptcpd.core.commands import ConnectionCommands
@@ -144,7 +144,13 @@ def serve(config: Config, loop: Loop, registry: Registry) -> None:
     owners = Owners(registry)
     table = Connections(owners, commands.ended)
     watch = ConnectionWatch(
-        loop, parts.mptcp_events, parts.mptcp_reader(), parts.diag, table, parts.trace_event
+        loop,
+        parts.mptcp_events,
+        parts.mptcp_reader(),
+        parts.diag,
+        table,
+        parts.trace_event,
+        counters.aborted,
     )
 
     def path_manager(plugin: Plugin) -> PathManager:
@@ -221,7 +227,7 @@ class Parts:
         self.diag = DiagClient(diag)
         # The longest event has about 140 bytes.
         self.mptcp_events = EventSocket(
-            NETLINK_GENERIC, receive_buffer=16 << 20, slots=128, size=2048
+            NETLINK_GENERIC, receive_buffer=config.event_buffer, slots=128, size=2048
         )
 
     def mptcp_reader(self) -> EventReader:

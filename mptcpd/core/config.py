@@ -42,6 +42,7 @@ from mptcpd.core.config_values import (
     notify_flags,
     path_manager_type,
     plugin_names,
+    size,
     yes_or_no,
 )
 from mptcpd.core.interface_sections import is_rule, rules
@@ -71,6 +72,7 @@ _T = TypeVar("_T")
 DEFAULT_HOLD_DOWN_LOSS = 0.0  # seconds
 DEFAULT_HOLD_DOWN_RETURN = 0.2
 DEFAULT_RUNTIME_DIR = "/run/mptcpd"
+DEFAULT_EVENT_BUFFER = 64 << 20  # bytes: 160,000 events, 1.3 s at 120,000 a second
 
 
 def _patterns(read: Callable[[str], tuple[Pattern, ...]]) -> Callable[[str], tuple[Pattern, ...]]:
@@ -100,12 +102,16 @@ CORE_KEYS: Mapping[str, Callable[[str], Any]] = {
     "hold-down-return": duration,
     "cleanup": yes_or_no,
     "runtime-dir": not_empty,
+    "event-buffer": size,
 }
 
 
 # Keys without an option: new ones, whose names would make abbreviations of old options ambiguous.
 FILE_ONLY = frozenset(
-    {"interfaces", "addresses", "hold-down-loss", "hold-down-return", "cleanup", "pm"}
+    {
+        *("interfaces", "addresses", "hold-down-loss", "hold-down-return", "cleanup", "pm"),
+        "event-buffer",
+    }
 )
 
 
@@ -125,6 +131,7 @@ class Settings(NamedTuple):
     hold_down_return: float | None = None
     cleanup: bool | None = None
     runtime_dir: str | None = None
+    event_buffer: int | None = None
     debug: bool | None = None
     file: str = ""
     rules: tuple[InterfaceRule, ...] = ()
@@ -150,6 +157,7 @@ class Config(NamedTuple):
     interfaces, addresses  patterns of what is used; () means all (``choice``)
     hold_down_loss, hold_down_return  seconds that a change must last (``holddown``)
     runtime_dir    where it is noted which endpoints are ours
+    event_buffer   bytes that the kernel keeps for MPTCP events until they are read
     cleanup        endpoints and limits are put back at the end
     rules          the [interface PATTERN] groups
     sections       other groups of the file than these and [core], by name
@@ -169,6 +177,7 @@ class Config(NamedTuple):
     hold_down_return: float = DEFAULT_HOLD_DOWN_RETURN
     cleanup: bool = False
     runtime_dir: str = DEFAULT_RUNTIME_DIR
+    event_buffer: int = DEFAULT_EVENT_BUFFER
     debug: bool = False
     rules: tuple[InterfaceRule, ...] = ()
     file: str = ""
@@ -211,6 +220,7 @@ class Config(NamedTuple):
             ),
             cleanup=_first(ours.cleanup, file.cleanup, False),
             runtime_dir=_first(ours.runtime_dir, file.runtime_dir, DEFAULT_RUNTIME_DIR),
+            event_buffer=_first(ours.event_buffer, file.event_buffer, DEFAULT_EVENT_BUFFER),
             debug=_first(ours.debug, file.debug, False),
             rules=file.rules,
             file=file.file,

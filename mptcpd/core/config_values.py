@@ -129,6 +129,19 @@ def duration(text: str) -> float:
     raise BadValue(f'"{text}" is no duration; allowed: 200ms, 1.5s, 0; at most 3600s')
 
 
+def size(text: str) -> int:
+    """``8192``, ``512K`` or ``16M`` as bytes, from 4096 to 1 GiB."""
+    number, shift = text, 0
+    for unit, bits in (("K", 10), ("M", 20)):
+        if text.endswith(unit):
+            number, shift = text.removesuffix(unit), bits
+    if number.isascii() and number.isdecimal() and len(number) <= 10:
+        value = int(number) << shift
+        if 4096 <= value <= 1 << 30:
+            return value
+    raise BadValue(f'"{text}" is no size in bytes; allowed: 8192, 512K, 16M; from 4096 to 1024M')
+
+
 class Section(Mapping[str, str]):
     """What the file says in one group: key -> value, and where each stood.
 

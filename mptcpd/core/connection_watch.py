@@ -19,8 +19,11 @@ from typing import Protocol
 
 from mptcpd.core.connections import Connections
 from mptcpd.core.loop import Loop, Timer
+from mptcpd.core.pace import Pace
 from mptcpd.core.resync import Diag, Outcome, resync
+from mptcpd.core.silent_ends import SilentEnds
 from mptcpd.nl import bpf, mptcp_event
+from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import DecodeError, NetlinkError, Overrun
 from mptcpd.nl.mptcp_event import Event
 from mptcpd.nl.mptcp_reader import Quick
@@ -28,6 +31,7 @@ from mptcpd.nl.mptcp_reader import Quick
 _LOG = logging.getLogger("mptcpd")
 _BATCHES = 16  # read at most this many batches before other descriptors get their turn
 _RETRY = 1.0  # seconds until a resync that failed is tried again
+_SILENCE = 60.0  # seconds after an overrun was logged in which others are not
 
 
 class Events(Protocol):
@@ -38,6 +42,9 @@ class Events(Protocol):
     def fileno(self) -> int: ...
     def join(self, group: int) -> None: ...
     def filter(self, program: Sequence[tuple[int, int, int, int]]) -> None: ...
+
+    @property
+    def slots(self) -> int: ...
 
 
 class Reader(Protocol):
@@ -70,7 +77,9 @@ class ConnectionWatch:
         kernel: Diag,
         table: Connections,
         trace: Callable[[Event], None] | None = None,
+        aborted: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``aborted``: how many connections peers have aborted so far (``silent_ends``)."""
         self._loop = loop
         self._events = events
         self._reader = reader
@@ -83,9 +92,15 @@ class ConnectionWatch:
         self.overruns = 0
         self.resyncs = 0
         self._dirty = False
+        self._follows = False  # whether there is a table to be kept right
         self._again: Timer | None = None
         self._not_before = 0.0
+        self._warn_after = 0.0
+        self._level = logging.DEBUG  # of what the next comparison after an overrun found
         self._said: set[int] = set()
+        self._pace = Pace()
+        self._pause: Timer | None = None
+        self._silent = SilentEnds(loop, aborted, self._compare, lambda: bool(table.by_token))
 
     @property
     def events(self) -> int:
@@ -98,63 +113,112 @@ class ConnectionWatch:
         takes joins from peers only while somebody is subscribed.
         Errors  OSError: EPERM without CAP_NET_ADMIN; NetlinkError.
         """
+        self._follows = bool(kinds & mptcp_event.OF_CONNECTIONS)
+        if self._follows:
+            kinds |= {u.MPTCP_EVENT_LISTENER_CLOSED}  # connections may end with it
         self._events.filter(bpf.commands(kinds))
         self._events.join(group)
         if not kinds:
             return
         self._loop.add_reader(self._events.fileno(), self._readable)
-        if kinds & mptcp_event.OF_CONNECTIONS:
-            self._resync()
+        if self._follows:
+            self._resync(logging.INFO)
+            if self._table.by_token:
+                self._silent.stirred()
 
     def stop(self) -> None:
         """No event is read any more."""
-        if self._again is not None:
-            self._again.cancel()
+        self._silent.stop()
+        for timer in (self._again, self._pause):
+            if timer is not None:
+                timer.cancel()
 
     def _readable(self) -> None:
+        taken = self._drain()
+        if self._follows and taken:
+            self._silent.stirred()
+        pause = self._pace.after(taken)
+        # Who was too slow once has no time for pauses.
+        if pause and not self.overruns:
+            self._loop.remove_reader(self._events.fileno())
+            self._pause = self._loop.call_later(pause, self._go_on)
+
+    def _drain(self) -> int:
+        """Take what waits, but let others have their turn. Returns how many events there were."""
+        taken = 0
         for _batch in range(_BATCHES):
             try:
                 count = self._reader.receive(self._take, self._malformed, self._quick)
             except Overrun as overrun:
-                self.overruns += 1
-                if not self._dirty:
-                    self._dirty = True
-                    _LOG.warning("MPTCP events: %s; comparing with the kernel", overrun)
+                self._overrun(overrun)
                 continue
-            if not count:
+            taken += count
+            # Less than a batch was all that was there. If the kernel dropped messages at that very
+            # moment, the descriptor stays readable to tell of it.
+            if count < self._events.slots:
+                self._emptied()
                 break
-        else:
-            return
+        return taken
+
+    def _emptied(self) -> None:
         if self._dirty and self._again is None:
             self._again = self._loop.call_later(
                 self._not_before - time.monotonic(), self._resync_when_quiet
             )
 
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._events.fileno(), self._readable)
+        self._readable()
+
+    def _overrun(self, overrun: Overrun) -> None:
+        self.overruns += 1
+        self._dirty = True
+        now = time.monotonic()
+        if now >= self._warn_after:
+            self._warn_after = now + _SILENCE
+            self._level = logging.INFO
+            _LOG.warning("MPTCP events: %s; comparing with the kernel", overrun)
+        if self._again is not None:
+            # It would come before the queue was read empty, and until then more is dropped.
+            self._again.cancel()
+            self._again = None
+
     def _resync_when_quiet(self) -> None:
         self._again = None
         self._dirty = False
-        self._resync()
+        self._resync(self._level)
+        self._level = logging.DEBUG
 
-    def _resync(self) -> None:
+    def _compare(self) -> None:
+        """Look for what ended silently. What only waits to be read is not meant by that."""
+        self._drain()
+        self._resync(logging.DEBUG)
+
+    def _resync(self, level: int) -> None:
         began = time.monotonic()
         try:
             outcome = resync(self._kernel, self._table)
         except NetlinkError as error:
             _LOG.error("Unable to compare connections with the kernel: %s; trying again", error)
             self._dirty = True
-            self._again = self._loop.call_later(_RETRY, self._resync_when_quiet)
+            if self._again is None:
+                self._again = self._loop.call_later(_RETRY, self._resync_when_quiet)
             return
         self.resyncs += 1
         now = time.monotonic()
         self._not_before = now + (now - began)
         if outcome != Outcome():
-            _LOG.info(
+            _LOG.log(
+                level,
                 "Connections compared with the kernel: %d appeared, %d gone; "
                 "subflows: %d appeared, %d gone.",
                 *outcome,
             )
 
     def _take(self, event: Event) -> None:
+        if event.kind == u.MPTCP_EVENT_LISTENER_CLOSED and self._follows:
+            self._silent.suspect()
         if self._trace is not None:
             self._trace(event)
         if not self._table.take(event) and event.kind not in self._said:

@@ -290,7 +290,7 @@ class EventSocket:
     receive_buffer  bytes of the kernel's queue for us (SO_RCVBUFFORCE, else SO_RCVBUF)
     size            bytes of one slot: the longest datagram that can come
     foreign         datagrams that no kernel sent, dropped
-    memory          where ``batch`` puts what it receives
+    memory          where ``batch`` puts what it receives; slots: how many at most
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class EventSocket:
         self._socket = _open(protocol, receive_buffer)
         self.portid: int = self._socket.getsockname()[0]
         self.foreign = 0
-        self._slots, self._size = slots, size
+        self.slots, self._size = slots, size
         self._data = _BLANK("unsigned char[]", slots * size)
         self.memory = memoryview(ffi.buffer(self._data))
         self._names = ffi.new("struct sockaddr_nl[]", slots)
@@ -360,7 +360,7 @@ class EventSocket:
         then dump; what a dump made earlier missed would never be told.
         """
         count = _LIBC.recvmmsg(
-            self._socket.fileno(), self._batch, self._slots, _MSG_DONTWAIT, ffi.NULL
+            self._socket.fileno(), self._batch, self.slots, _MSG_DONTWAIT, ffi.NULL
         )
         if count < 0:
             number = ffi.errno
