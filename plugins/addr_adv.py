@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mptcpd.plugin import Interface, KernelError, Limits, NoFreeId, Plugin, SockAddr
 
 if TYPE_CHECKING:
+    from mptcpd.core.loop import Timer
     from mptcpd.core.pm import PathManager
 
 MIN_LIMIT = 2  # subflows beside those of the known addresses
@@ -44,6 +45,7 @@ class AddrAdv(Plugin):
         self.most: int | None = None  # the greatest limit that the kernel takes, once it said so
         self.full_said = False
         self.said: set[tuple[SockAddr, int]] = set()  # places that a warning was about
+        self.soon: Timer | None = None
         self.fit_limits(pm)
 
     def new_local_address(self, interface: Interface, address: SockAddr, pm: PathManager) -> None:
@@ -64,7 +66,10 @@ class AddrAdv(Plugin):
         finally:
             if not any(other.address == address for other in self.places.values()):
                 pm.ids.remove(address)
-            self.settle(pm)
+            # Of an interface that goes, one address after the other is lost: those that wait are
+            # not to step in for each, only to be lost next. The kernel takes 10 ms to delete one.
+            if self.soon is None or not self.soon.pending:
+                self.soon = pm.call_later(0, self.settle, pm)
 
     def update_interface(self, interface: Interface, pm: PathManager) -> None:
         """A renamed interface may have another section of the configuration."""

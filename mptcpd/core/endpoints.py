@@ -60,6 +60,8 @@ class Endpoints:
         dropped = list(self.ownership.inherited.values())
         for endpoint in dropped:
             self._remove_if_there(endpoint)
+        if dropped:
+            self.learn_ids()  # theirs are free
         return dropped
 
     def clean_up(self) -> None:

@@ -86,6 +86,12 @@ def _plugin(fd: int, directory: str, name: str, owners: Collection[int]) -> Plug
     try:
         exec(compile(source, file, "exec"), module.__dict__)
         plugin = _only_class(name, module)()
+        if not plugin.name:
+            plugin.name = name
+        for attribute, kind in (("name", str), ("priority", int)):
+            value = getattr(plugin, attribute)
+            if not isinstance(value, kind):
+                raise PluginError(name, f"{attribute} is {value!r}, which is no {kind.__name__}")
     except PluginError:
         del sys.modules[module.__name__]
         raise
@@ -93,11 +99,6 @@ def _plugin(fd: int, directory: str, name: str, owners: Collection[int]) -> Plug
         # SystemExit: a script that lies in the directory and calls sys.exit().
         del sys.modules[module.__name__]
         raise PluginError(name, f"{type(error).__name__}: {error}") from error
-    plugin.name = plugin.name or name
-    for attribute, kind in (("name", str), ("priority", int)):
-        value = getattr(plugin, attribute)
-        if not isinstance(value, kind):
-            raise PluginError(name, f"{attribute} is {value!r}, which is no {kind.__name__}")
     return plugin
 
 

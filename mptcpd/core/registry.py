@@ -36,7 +36,8 @@ class Registry:
         # sorted() is stable: equal priorities keep the order in which they were loaded.
         self.plugins = sorted(plugins, key=lambda plugin: plugin.priority)
         self.failures = 0  # hooks that raised
-        self._pms: dict[Plugin, PathManager] = {}
+        # By identity: a plugin may be a dataclass, which compares by value and has no hash.
+        self._pms: dict[int, PathManager] = {}
         self._hooks: dict[str, list[tuple[Plugin, Callable[..., Any]]]] = {}
         self._find_hooks()
 
@@ -55,11 +56,11 @@ class Registry:
     def start(self, pm_for: Callable[[Plugin], PathManager]) -> None:
         """Call every plugin's ``init``; one that raises is left out from then on."""
         for plugin in list(self.plugins):
-            self._pms[plugin] = pm_for(plugin)
+            self._pms[id(plugin)] = pm_for(plugin)
             if not self._guarded(plugin, "init", plugin.init):
                 _LOG.warning('Plugin "%s" failed to initialize', plugin.name)
-                self.plugins.remove(plugin)
-                del self._pms[plugin]
+                self.plugins = [other for other in self.plugins if other is not plugin]
+                del self._pms[id(plugin)]
         self._find_hooks()
 
     def stop(self) -> None:
@@ -71,17 +72,16 @@ class Registry:
 
     def prefer(self, name: str) -> bool:
         """Put the plugin with this name before all others; False if there is none."""
-        for plugin in self.plugins:
+        for index, plugin in enumerate(self.plugins):
             if plugin.name == name:
-                self.plugins.remove(plugin)
-                self.plugins.insert(0, plugin)
+                self.plugins.insert(0, self.plugins.pop(index))
                 self._find_hooks()
                 return True
         return False
 
     def started(self) -> list[tuple[Plugin, PathManager]]:
         """The plugins whose ``init`` went well, in order, each with its PathManager."""
-        return [(plugin, self._pms[plugin]) for plugin in self.plugins]
+        return [(plugin, self._pms[id(plugin)]) for plugin in self.plugins]
 
     def overridden(
         self, plugin: Plugin, hooks: Iterable[str]
@@ -120,7 +120,7 @@ class Registry:
         """
 
         def guarded(*arguments: object) -> None:
-            if plugin in self._pms:
+            if id(plugin) in self._pms:
                 self._guarded(plugin, what, function, *arguments, pm=False)
 
         return guarded
@@ -139,7 +139,7 @@ class Registry:
     ) -> bool:
         try:
             if pm:
-                function(*arguments, self._pms[plugin])
+                function(*arguments, self._pms[id(plugin)])
             else:
                 function(*arguments)
         except (Exception, SystemExit):

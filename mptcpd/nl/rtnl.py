@@ -64,6 +64,7 @@ class Address(NamedTuple):
     preferred, valid  lifetimes in seconds, FOREVER for no end, None where not sent
     peer       IFA_ADDRESS where it is another than IFA_LOCAL: the far end, or None
     gone       True for RTM_DELADDR
+    created    hundredths of a second from the machine's start, None where not sent
 
     An interface may hold one IP several times, with other prefix lengths or peers.
     """
@@ -78,6 +79,7 @@ class Address(NamedTuple):
     valid: int | None = None
     peer: bytes | None = None
     gone: bool = False
+    created: int | None = None
 
 
 class Route(NamedTuple):
@@ -203,7 +205,9 @@ def parse_address(kind: int, payload: bytes) -> Address | None:
     cache = found.get(u.IFA_CACHEINFO)
     if cache is not None and len(cache) < ifa_cacheinfo.size:
         raise DecodeError(f"IFA_CACHEINFO: {len(cache)} bytes instead of {ifa_cacheinfo.size}")
-    preferred, valid = (None, None) if cache is None else ifa_cacheinfo.unpack_from(cache)[:2]
+    preferred, valid, created, _updated = (
+        (None,) * 4 if cache is None else ifa_cacheinfo.unpack_from(cache)
+    )
     label = found.get(u.IFA_LABEL)
     return Address(
         ifindex,
@@ -216,6 +220,7 @@ def parse_address(kind: int, payload: bytes) -> Address | None:
         valid,
         None if peer is None or peer == ip else attrs.ip("IFA_ADDRESS", peer, size),
         kind == u.RTM_DELADDR,
+        created,
     )
 
 

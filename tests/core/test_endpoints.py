@@ -198,6 +198,7 @@ def test_ids_of_endpoints_that_are_there_at_the_start() -> None:
     kernel.have("10.0.0.1", 4)
     case = Case(kernel)
     assert case.endpoints.add_endpoint("10.0.0.3").id == 2
+    assert kernel.commands == ["add 10.0.0.3 id 2"]
     assert case.ids.get("10.0.0.1") == 4
 
 
@@ -224,6 +225,7 @@ def test_changing_flags(case: Case) -> None:
     assert case.kernel.shown() == {1: "10.0.0.1 subflow,fullmesh"}
     with pytest.raises(KernelError, match="address not found"):
         case.endpoints.set_endpoint_flags(SockAddr(ip_address("10.0.0.1"), 80), [])
+    assert case.kernel.commands[-1] == "flags 1 id None"  # a port goes with signal only
 
 
 def test_limits(case: Case) -> None:

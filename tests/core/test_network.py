@@ -294,6 +294,23 @@ def test_a_dump_after_lost_events_puts_everything_right(case: Case) -> None:
     assert case.heard.told.keys() == case.network.interfaces.keys() == {3, 5}
 
 
+def test_a_dump_tells_the_oldest_addresses_first() -> None:
+    """As notifications would have; the kernel lists IPv6 addresses the other way round."""
+    calls = Case().replace(
+        [link()],
+        [
+            address("10.0.1.2/24")._replace(created=700),
+            address("10.0.1.1/24")._replace(created=500),
+            address("fd00::3/64")._replace(created=600),
+            address("fd00::2/64")._replace(created=400),
+            address("fd00::1/64")._replace(created=400),
+        ],
+    )
+    assert [call.split()[-1] for call in calls[1:]] == [
+        "fd00::1", "fd00::2", "10.0.1.1", "fd00::3", "10.0.1.2",
+    ]  # fmt: skip
+
+
 def test_a_dump_in_which_everything_is_gone(case: Case) -> None:
     assert case.replace([], []) == ["eth2 lost 10.0.1.1", "delete eth2"]
     assert case.network.interfaces == {}

@@ -192,6 +192,24 @@ def test_an_exit_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     assert 'Plugin "broken": exit failed' in caplog.text
 
 
+def test_plugins_that_compare_by_value_and_have_no_hash() -> None:
+    """As dataclasses do."""
+
+    class Equal(Noting):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    registry = started(Equal("a"), Equal("broken", fails="init"), Equal("c"))
+    assert registry.names == ["a", "c"]
+    assert registry.prefer("c")
+    taken()
+    registry.new_interface(ETH2)
+    registry.stop()
+    assert taken() == ["c new_interface", "a new_interface", "a exit", "c exit"]
+
+
 def test_no_hook_after_the_exit() -> None:
     registry = started(Noting("a"))
     registry.stop()

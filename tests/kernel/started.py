@@ -51,6 +51,7 @@ class Started:
 
     core       lines for [core] of its configuration file, instead of loading addr_adv alone
     arguments  of the command line
+    module     what is run in its place
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Started:
         folder: pathlib.Path,
         *arguments: str,
         core: str = "load-plugins=addr_adv",
+        module: str = "mptcpd.cli.daemon",
     ) -> None:
         self.host = host
         self.file = folder / "mptcpd.conf"
@@ -68,7 +70,7 @@ class Started:
         self._log = folder / "log"
         with open(self._log, "wb") as log:
             self.process = host.popen(
-                [sys.executable, "-m", "mptcpd.cli.daemon", f"--config={self.file}", *arguments],
+                [sys.executable, "-m", module, f"--config={self.file}", *arguments],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,

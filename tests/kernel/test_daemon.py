@@ -86,9 +86,11 @@ def test_two_at_a_time(eth0: Interface, tmp_path: pathlib.Path) -> None:
     """Nobody asked for it, but neither may go wrong for it."""
     (tmp_path / "other").mkdir()
     with Started(eth0.host, tmp_path) as one, Started(eth0.host, tmp_path / "other") as other:
-        one.until("10.0.1.1")
-        other.until_said("10.0.1.1")
+        for daemon in (one, other):
+            daemon.until_said("10.0.1.1")
         add_address(eth0, "10.0.2.1/24")
+        for daemon in (one, other):
+            daemon.until_said("10.0.2.1")
         one.until("10.0.1.1", "10.0.2.1")
         delete_address(eth0, "10.0.1.1/24")
         one.until("10.0.2.1")

@@ -230,7 +230,10 @@ def test_address_notifications(
         3, ip, bits, u.RT_SCOPE_UNIVERSE, flags | u.IFA_F_PERMANENT, label, rtnl.FOREVER,
         rtnl.FOREVER,
     )  # fmt: skip
-    assert one(replies, f"address/new/{family}") == new
+    got = one(replies, f"address/new/{family}")
+    assert got.created  # when this was recorded
+    new = new._replace(created=got.created)
+    assert got == new
     assert one(replies, f"address/gone/{family}") == new._replace(gone=True)
     peer = packed({"ipv4": "10.0.9.2", "ipv6": "fd00:9::2"}[family])
     assert one(replies, f"address/peer/{family}") == new._replace(

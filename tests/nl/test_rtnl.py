@@ -132,7 +132,7 @@ CACHE = struct.pack("=IIII", 60, 3600, 1, 2)
         (
             address(AF_INET, (u.IFA_ADDRESS, FOUR), (u.IFA_LOCAL, FOUR), (u.IFA_LABEL, b"e:1\0"),
                     (u.IFA_FLAGS, u32(0x280)), (u.IFA_CACHEINFO, CACHE)),
-            Address(2, FOUR, 24, 253, 0x280, "e:1", 60, 3600),
+            Address(2, FOUR, 24, 253, 0x280, "e:1", 60, 3600, created=1),
         ),
         (  # point to point: IFA_ADDRESS is the far end
             address(AF_INET, (u.IFA_ADDRESS, PEER4), (u.IFA_LOCAL, FOUR)),
@@ -150,7 +150,7 @@ CACHE = struct.pack("=IIII", 60, 3600, 1, 2)
         ),
         (
             address(AF_INET6, (u.IFA_ADDRESS, SIX), (u.IFA_CACHEINFO, b"\xff" * 20), (99, b"new")),
-            Address(2, SIX, 24, 253, 0x80, None, rtnl.FOREVER, rtnl.FOREVER),
+            Address(2, SIX, 24, 253, 0x80, None, rtnl.FOREVER, rtnl.FOREVER, created=0xFFFFFFFF),
         ),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 from mptcpd.core.config import Config, Settings
 from mptcpd.core.endpoints import Endpoints
 from mptcpd.core.ids import AddressIds
+from mptcpd.core.loop import Loop
 from mptcpd.core.network import Network
 from mptcpd.core.ownership import Forgetful
 from mptcpd.core.pm import PathManager
@@ -40,6 +41,7 @@ class Case:
         self.plugin.name = "addr_adv"
         self.registry = Registry([self.plugin])
         self.network = Network(self.registry, NOTIFY, choice=config.choice())
+        self.loop = Loop()
         unused: Any = Mock()  # what belongs to connections, which this plugin leaves alone
         self.registry.start(
             lambda plugin: PathManager(
@@ -51,20 +53,32 @@ class Case:
                 listeners=unused,
                 interfaces=self.network.interfaces,
                 connections={},
-                loop=unused,
-                guard=unused,
+                loop=self.loop,
+                guard=lambda what, function: self.registry.guard(plugin, what, function),
             )
         )
         self.ids = ids
 
     def up(self, *addresses: rtnl.Address, interfaces: tuple[int, ...] = (2,)) -> None:
         self.network.start([link(index) for index in interfaces], addresses)
+        self.turn()
+
+    def link(self, value: rtnl.Link) -> None:
+        self.network.link(value)
+        self.turn()
 
     def add(self, text: str, ifindex: int = 2) -> None:
         self.network.address(address(f"{text}/24", ifindex))
+        self.turn()
 
     def remove(self, text: str, ifindex: int = 2) -> None:
         self.network.address(address(f"{text}/24", ifindex, gone=True))
+        self.turn()
+
+    def turn(self) -> None:
+        """Let the loop do what is due."""
+        self.loop.call_later(0, self.loop.stop)
+        self.loop.run()
 
     @property
     def ips(self) -> list[str]:
@@ -100,7 +114,7 @@ def test_endpoints_for_addresses(caplog: pytest.LogCaptureFixture) -> None:
     case.remove("10.0.2.1", 3)
     assert sorted(case.kernel.shown()) == [1, 3]
     assert case.ids.find("10.0.2.1") is None
-    case.network.link(link(2, gone=True))
+    case.link(link(2, gone=True))
     assert case.kernel.shown() == {}
     quiet(case, caplog)
 
@@ -131,7 +145,7 @@ def test_limits_grow_and_shrink_with_the_addresses() -> None:
     assert case.kernel.commands[-2:] == ["limits 5 5", "add 10.0.2.1 id 3"]
     case.remove("10.0.0.1")
     assert case.kernel.current == Limits(4, 4)
-    case.network.link(link(gone=True))
+    case.link(link(gone=True))
     assert case.kernel.current == Limits(2, 2)
 
 
@@ -143,7 +157,7 @@ def test_limits_stay_above_what_was_found() -> None:
     assert kernel.commands == []
     case.up(*(address(f"10.0.{number}.1/24") for number in range(3)))
     assert kernel.current == Limits(1, 5)
-    case.network.link(link(gone=True))
+    case.link(link(gone=True))
     assert kernel.current == Limits(1, 4)
 
 
@@ -318,10 +332,10 @@ def test_somebody_elses_endpoint_is_left_alone(
     assert kernel.shown()[ident] == "10.0.1.1 signal"
     assert sorted(case.ips) == ["10.0.1.1", "10.0.1.2", "10.0.1.3"]
     assert warnings(caplog) == ["Somebody else's endpoint for 10.0.1.1 is left as it is."]
-    case.network.link(link(gone=True))
+    case.link(link(gone=True))
     assert kernel.shown() == {ident: "10.0.1.1 signal"}
     assert case.registry.failures == 0
-    case.network.link(link())
+    case.link(link())
     case.add("10.0.1.1")
     assert len(warnings(caplog)) == 2  # the address is a new one
 
@@ -351,8 +365,8 @@ def test_a_full_kernel_with_somebody_elses_endpoint_does_not_churn(
     assert sorted(case.ips) == ["10.0.1.1", "10.0.2.1", "10.0.2.2"]
     kernel.commands.clear()
     for _ in range(3):
-        case.network.link(link(3, READY, "renamed"))
-        case.network.link(link(3, READY, "back"))
+        case.link(link(3, READY, "renamed"))
+        case.link(link(3, READY, "back"))
     case.add("10.0.2.3", 3)
     assert not [command for command in kernel.commands if command.startswith("delete")]
     assert case.registry.failures == 0
@@ -391,6 +405,17 @@ def test_an_id_that_was_given_to_another_is_not_deleted(
     assert case.registry.failures == 0
 
 
+def test_an_interface_with_very_many_addresses_goes() -> None:
+    """Those that wait do not step in for each that is lost, only to be lost next."""
+    case = Case()
+    case.up(*(address(f"10.{number // 250}.{number % 250}.1/24") for number in range(500)))
+    assert len(case.ips) == 8
+    case.kernel.commands.clear()
+    case.link(link(gone=True))
+    assert [command.split()[0] for command in case.kernel.commands] == 8 * ["delete"] + ["limits"]
+    assert case.kernel.current == Limits(2, 2)
+
+
 # One IP on several interfaces
 
 
@@ -398,9 +423,9 @@ def test_one_ip_on_two_interfaces(caplog: pytest.LogCaptureFixture) -> None:
     case = Case()
     case.up(address(ifindex=2), address(ifindex=3), interfaces=(2, 3))
     assert case.kernel.shown() == {1: "10.0.1.1 subflow dev 2"}
-    case.network.link(link(2, gone=True))
+    case.link(link(2, gone=True))
     assert case.kernel.shown() == {1: "10.0.1.1 subflow dev 3"}
-    case.network.link(link(3, gone=True))
+    case.link(link(3, gone=True))
     assert case.kernel.shown() == {}
     assert case.ids.find("10.0.1.1") is None
     quiet(case, caplog)
@@ -481,7 +506,7 @@ def test_a_storm(style: str, seed: int, caplog: pytest.LogCaptureFixture) -> Non
         if dice.random() < 0.02:
             flapping = dice.choice(interfaces)
             down ^= {flapping}
-            case.network.link(link(flapping, 0 if flapping in down else READY))
+            case.link(link(flapping, 0 if flapping in down else READY))
         elif place in present:
             present.remove(place)
             case.remove(text, index)
