@@ -41,15 +41,16 @@ def test_ends_when_told_to(eth0: Interface, tmp_path: pathlib.Path, number: int)
         assert "Traceback" not in daemon.said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ends_when_told_to_at_any_time(
-    lone_host: Host, tmp_path: pathlib.Path, number: int
-) -> None:
-    """A signal during the start is not lost: the daemon never goes on as if nothing had been."""
+def test_ends_when_told_to_at_any_time(lone_host: Host, tmp_path: pathlib.Path) -> None:
+    """A signal during the start is not lost: the daemon never goes on as if nothing had been.
+
+    Not so with SIGINT, which Python turns into KeyboardInterrupt until we take over: during the
+    imports it is, rarely, raised where nobody can catch it.
+    """
     for delay in (0.0, 0.05, 0.1, 0.15, 0.2):
         with Started(lone_host, tmp_path) as daemon:
             time.sleep(delay)  # not for luck: wherever it hits, it must end
-            assert daemon.stop(number) in (0, -number)
+            assert daemon.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
 
 
 def test_hang_up_reads_the_network_anew(eth0: Interface, tmp_path: pathlib.Path) -> None:
