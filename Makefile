@@ -15,7 +15,7 @@ UNIT     := $(PREFIX)/lib/systemd/system/mptcpd.service
 MANPAGE  := $(PREFIX)/share/man/man8/mptcpd.8
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check fuzz install uninstall clean
+.PHONY: help venv demo check fuzz bench install uninstall clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo 'make demo       one connection over two paths on this kernel, in namespaces of its own'
 	@echo 'make check      lint, types and all tests; before every commit'
 	@echo 'make fuzz       look for input that breaks the parsers, for FUZZ_SECONDS (600)'
+	@echo 'make bench      what it costs, in numbers; root, a few minutes'
 	@echo 'make install    into PREFIX (/usr/local) and SYSCONFDIR (/etc), below DESTDIR; no network'
 	@echo 'make uninstall  remove what install put there, except the configuration'
 	@echo 'make clean      remove what the other targets made in this folder'
@@ -49,6 +50,10 @@ check: venv
 
 fuzz: venv
 	@$(IN_VENV) tests/fuzz/hunt.py $(FUZZ_SECONDS)
+
+bench: venv
+	@$(IN_VENV) -m bench.start
+	@$(IN_VENV) -m bench
 
 # The installed daemon is found by its launcher's own place, so the tree under DESTDIR runs as well.
 install: $(ABI)
