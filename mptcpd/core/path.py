@@ -36,8 +36,9 @@ def pack_path(ends: Ends) -> bytes:
     """The path of an event or of a socket."""
     local, remote = ends.local_ip, ends.remote_ip
     assert local is not None and remote is not None  # the parser requires them
-    form = _FOUR if len(local) == 4 else _SIX
-    return normal(form.pack(local, ends.local_port or 0, remote, ends.remote_port or 0))
+    if len(local) == 4:
+        return _FOUR.pack(local, ends.local_port or 0, remote, ends.remote_port or 0)
+    return normal(_SIX.pack(local, ends.local_port or 0, remote, ends.remote_port or 0))
 
 
 def normal(path: bytes) -> bytes:

@@ -83,23 +83,24 @@ class _Resync:
         gone = [
             token for token in known if not marks.get(token, 0) & _SEEN and self._is_gone(token)
         ]
-        changed = [self._adopt(connection) for connection in self._fresh.values()]
-        changed += [
+        told = [self._adopt(connection) for connection in self._fresh.values()]
+        told += [
             self._tell_subflows(token, mark)
             for token, mark in marks.items()
             if mark & _SEEN and token not in self._fresh
         ]
+        changed = [each for each in told if each is not _UNCHANGED]
         closed = 0
         for token in gone:
             connection = self._table.by_token.get(token)
             if connection is not None:
                 self._table.forget(connection)
                 closed += 1
-        more, less = (sum(column) for column in zip((0, 0), *changed, strict=True))
+        more, less = (sum(each[index] for each in changed) for index in (0, 1))
         return Outcome(len(self._fresh), closed, more, less)
 
     def _connection(self, found: diag.Connection) -> None:
-        if found.closed:
+        if not found.inode and found.closed:  # nearly all have an inode, which is quicker to see
             return
         token, mark = found.token, _SEEN
         if token not in self._table.by_token:
@@ -154,6 +155,8 @@ class _Resync:
         connection.server_side = not self._is_client(connection, mark)
         others = self._others.get(token, _NONE)
         self._table.adopt(connection, bool(mark & _ESTABLISHED), others)
+        if mark & _FIRST and not others:
+            return _UNCHANGED
         first = connection.first
         if mark & _FIRST or first in others:
             return len(others) - (first in others), 0
@@ -169,12 +172,12 @@ class _Resync:
     def _tell_subflows(self, token: int, mark: int) -> tuple[int, int]:
         connection = self._table.by_token.get(token)
         if connection is None:
-            return 0, 0
+            return _UNCHANGED
         others = self._others.get(token)
         if others is None and mark & _FIRST:
             if mark & _ESTABLISHED and not connection.established:
                 self._table.advance(connection)
-            return 0, 0
+            return _UNCHANGED
         others = others or {}
         have = {path: connection.rest(path) for path in connection.paths()}
         fresh = {path: rest for path, rest in others.items() if path not in have}
@@ -202,6 +205,7 @@ class _Resync:
 
 
 _NONE: Mapping[bytes, int] = {}
+_UNCHANGED = (0, 0)
 
 
 def diag_path(path: bytes) -> diag.Path:
