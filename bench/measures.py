@@ -178,7 +178,7 @@ def latency(runs: int) -> None:
     """From ESTABLISHED to the request for a subflow, at a calm pace.
 
     The client notes the time right before the send that makes the kernel call it established; the
-    plugin notes it when its hook is called and when the kernel has answered SUBFLOW_CREATE. So both
+    plugin notes it when its hook is called and when SUBFLOW_CREATE is handed to the kernel. So both
     are more than the true time, by what it takes to send a byte over loopback and back.
     """
     print(f"from before ESTABLISHED to SUBFLOW_CREATE, {CONNECTIONS} connections:")
@@ -189,16 +189,16 @@ def latency(runs: int) -> None:
             wait_until(daemon.sleeps, "mptcpd is ready")
             sent = host.call(_one_by_one, CONNECTIONS).result(120)
             daemon.stop()
-            called, answered = [], []
+            called, requested = [], []
             for line in daemon.times.read_text().splitlines():
                 token, *times = map(int, line.split())
                 if token in sent:
                     called.append((times[0] - sent[token]) / 1000)
-                    answered.append((times[1] - sent[token]) / 1000)
-            for what, values in (("hook called", called), ("kernel answered", answered)):
+                    requested.append((times[1] - sent[token]) / 1000)
+            for what, values in (("hook called", called), ("request sent", requested)):
                 quantiles = statistics.quantiles(values, n=100)
                 print(
-                    f"  {what:15} median {statistics.median(values):.0f} us, "
+                    f"  {what:12} median {statistics.median(values):.0f} us, "
                     f"90 % {quantiles[89]:.0f} us, 99 % {quantiles[98]:.0f} us ({len(values)})"
                 )
 
