@@ -15,7 +15,6 @@ import resource
 import socket
 import time
 from _socket import socket as Socket  # without the object that socket.socket wraps around it
-from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -122,10 +121,8 @@ class Held:
             ready, tell = os.pipe()
             wait, release = os.pipe()
             self._release.append(release)
-            # The child's copies of these ends would keep the others from seeing an end of file.
-            close = [ready, *self._release]
             self._calls.append(
-                host.call(_hold, f"127.2.{first + index}.1", share, tell, wait, close)
+                host.call(_hold, f"127.2.{first + index}.1", share, tell, wait)
             )
             os.close(tell)
             os.close(wait)
@@ -138,15 +135,15 @@ class Held:
     def close(self) -> None:
         """Close all connections and wait until that is done. Harmless when repeated."""
         while self._release:
-            os.close(self._release.pop())
+            release = self._release.pop()
+            os.write(release, b"x")  # other children have copies of it: no end of file would come
+            os.close(release)
         while self._calls:
             self._calls.pop().result()
 
 
-def _hold(address: str, connections: int, tell: int, wait: int, close: Sequence[int]) -> None:
-    for fd in close:
-        os.close(fd)
-    limit = _FILES + 100
+def _hold(address: str, connections: int, tell: int, wait: int) -> None:
+    limit = 2 * connections + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(hard, limit)))

@@ -137,11 +137,12 @@ class ConnectionCommands:
         here, there = sockaddr(local), sockaddr(remote)
         if not there.port:
             there = SockAddr(there.ip, connection.remote.port)
-        path_of(here, there)  # one family
+        if here.ip.version != there.ip.version:
+            raise ValueError(f"{here} and {there} are not of one address family")
         if local_id is not None:
             ident = _ident(local_id, least=0)
         else:
-            ident = 0 if here.ip == connection.local.ip else self._ids.get(here)
+            ident = 0 if connection.is_from(here) else self._ids.get(here)
         flags = mptcp.FLAGS["backup"] if backup else None
 
         def create(ident: int) -> None:

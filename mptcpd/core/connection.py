@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mptcpd.core.address import SockAddr
-from mptcpd.core.path import unpack_path
+from mptcpd.core.path import unpack_local, unpack_path, unpack_remote
 
 ABSENT, CREATED, ESTABLISHED = range(3)  # states
 
@@ -77,11 +77,11 @@ class Connection:
 
     @property
     def local(self) -> SockAddr:
-        return unpack_path(self._path)[0]
+        return unpack_local(self._path)
 
     @property
     def remote(self) -> SockAddr:
-        return unpack_path(self._path)[1]
+        return unpack_remote(self._path)
 
     @property
     def subflows(self) -> Mapping[tuple[Any, int, Any, int], Subflow]:
@@ -106,6 +106,11 @@ class Connection:
     def first(self) -> bytes:
         """The packed path of the first subflow."""
         return self._path
+
+    def is_from(self, local: SockAddr) -> bool:
+        """Whether the first subflow has this local IP, whatever the ports."""
+        ip = local.packed
+        return len(self._path) == 2 * len(ip) + 4 and self._path.startswith(ip)
 
     def is_first(self, path: bytes) -> bool:
         """Whether this packed path is that of the first subflow."""

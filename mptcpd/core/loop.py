@@ -55,6 +55,7 @@ class Loop:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._selector = selectors.DefaultSelector()
+        self._readers: dict[int, selectors.SelectorKey] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = 0  # equal deadlines are called in the order they were set
         self._sweep = _SWEEP
@@ -68,11 +69,12 @@ class Loop:
 
     def add_reader(self, fd: int, function: Callable[[], object]) -> None:
         """Call ``function`` whenever ``fd`` can be read (level-triggered)."""
-        self._selector.register(fd, selectors.EVENT_READ, function)
+        self._readers[fd] = self._selector.register(fd, selectors.EVENT_READ, function)
 
     def remove_reader(self, fd: int) -> None:
         """Forget a descriptor. Errors: KeyError if it is not there."""
         self._selector.unregister(fd)
+        del self._readers[fd]
 
     def call_later(self, seconds: float, function: Callable[..., object], *arguments: Any) -> Timer:
         """Call ``function(*arguments)`` once, ``seconds`` from now (at once if not positive).
@@ -113,7 +115,7 @@ class Loop:
         while self._running:
             for key, _events in self._selector.select(self._wait()):
                 # A function called before this one may have removed the descriptor.
-                if self._selector.get_map().get(key.fd) is key:
+                if self._readers.get(key.fd) is key:
                     key.data()
             self._expire()
 

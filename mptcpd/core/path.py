@@ -58,6 +58,15 @@ def path_of(local: SockAddr, remote: SockAddr) -> bytes:
 
 def unpack_path(path: bytes) -> tuple[SockAddr, SockAddr]:
     """Local and remote end."""
-    form = _FOUR if len(path) == _FOUR.size else _SIX
-    local, local_port, remote, remote_port = form.unpack(path)
-    return from_packed(local, local_port), from_packed(remote, remote_port)
+    return unpack_local(path), unpack_remote(path)
+
+
+def unpack_local(path: bytes) -> SockAddr:
+    """The local end alone."""
+    size = len(path) // 2
+    return from_packed(path[: size - 2], int.from_bytes(path[size - 2 : size], "big"))
+
+
+def unpack_remote(path: bytes) -> SockAddr:
+    """The remote end alone."""
+    return from_packed(path[len(path) // 2 : -2], int.from_bytes(path[-2:], "big"))
