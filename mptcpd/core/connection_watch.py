@@ -161,6 +161,8 @@ class ConnectionWatch:
         return taken
 
     def _emptied(self) -> None:
+        """Nothing waits to be read any more."""
+        self._table.settled()
         if self._dirty and self._again is None:
             self._again = self._loop.call_later(
                 self._not_before - time.monotonic(), self._resync_when_quiet
@@ -198,7 +200,7 @@ class ConnectionWatch:
     def _resync(self, level: int) -> None:
         began = time.monotonic()
         try:
-            outcome = resync(self._kernel, self._table)
+            outcome = resync(self._kernel, self._table, self._drain)
         except NetlinkError as error:
             _LOG.error("Unable to compare connections with the kernel: %s; trying again", error)
             self._dirty = True

@@ -63,6 +63,8 @@ class Connections:
         self._ended = ended
         self.by_token: dict[int, Connection] = {}
         self.unmatched = 0
+        # What a resync found to be gone, connections and subflows; until ``settled``.
+        self._gone: set[int | tuple[int, bytes]] = set()
         # TRANSITIONS, with the hooks as functions and beside each the state that a plugin sees
         # with it: new_connection comes before established.
         self._steps = {
@@ -102,7 +104,7 @@ class Connections:
         self, token: int, path: bytes, flags: int | None, server_side: int | None
     ) -> bool:
         """CREATED of a connection that is not in the table yet."""
-        if token in self.by_token:
+        if token in self.by_token or self._gone:
             return False
         self._open(token, normal(path), flags, server_side, u.MPTCP_EVENT_CREATED)
         return True
@@ -127,7 +129,7 @@ class Connections:
         connection = self.by_token.get(token)
         if connection is not None:
             self._move(connection, kind)
-        elif kind != u.MPTCP_EVENT_CLOSED:
+        elif kind != u.MPTCP_EVENT_CLOSED and token not in self._gone:
             self._open(token, pack_path(event), event.flags, event.server_side, kind)
 
     def _open(
@@ -182,7 +184,7 @@ class Connections:
         if connection is None:
             return
         path = pack_path(event)
-        if connection.find(path) is not None:
+        if connection.find(path) is not None or (connection.token, path) in self._gone:
             return  # a dump told of it before, and of what happened to it since
         subflow = _subflow(event, path)
         if connection.asked_backup(subflow):
@@ -247,6 +249,7 @@ class Connections:
 
     def forget(self, connection: Connection) -> None:
         """A connection that the table has and the kernel has not."""
+        self._gone.add(connection.token)
         self._move(connection, u.MPTCP_EVENT_CLOSED)
 
     def appeared(self, connection: Connection, path: bytes) -> None:
@@ -265,9 +268,18 @@ class Connections:
 
     def vanished(self, connection: Connection, path: bytes) -> None:
         """A subflow that the table has and the kernel has not; why it closed is not known."""
+        self._gone.add((connection.token, path))
         known = connection.drop(path)
         if known is not None:
             self._listener.subflow_closed(connection, known._replace(error=0))
+
+    def settled(self) -> None:
+        """All events were taken that the kernel sent before the last resync ended.
+
+        Until then some of them tell of things older than what the resync found: that a connection
+        was established which it found to be gone.
+        """
+        self._gone.clear()
 
 
 def _subflow(event: Event, path: bytes) -> Subflow:

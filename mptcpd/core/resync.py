@@ -4,8 +4,8 @@ Knows sock_diag's answers and the connection table; must not know sockets, nor w
 
 A dump is no snapshot: a socket may slip past it while others close. So nothing is believed gone
 until the kernel, asked for that one, says so; and a connection that only its subflows tell of is
-looked up, too. What changes while the dump runs waits as events in the queue and is applied after
-it; that may repeat what the dump told, and every step of the table may be repeated.
+looked up, too. What changes while the dump runs waits as events in the queue; they may repeat what
+the dump told, and every step of the table may be repeated.
 
 What sock_diag does not tell: which addresses were announced, and whether the peer denies joins to
 its initial address.
@@ -13,7 +13,7 @@ its initial address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from mptcpd.core.connection import Connection, is_backup, pack_rest
@@ -46,12 +46,16 @@ class Outcome(NamedTuple):
     subflows_gone: int = 0
 
 
-def resync(kernel: Diag, table: Connections) -> Outcome:
+def resync(
+    kernel: Diag, table: Connections, catch_up: Callable[[], object] = lambda: None
+) -> Outcome:
     """Make the table equal to what the kernel has, with hooks for the difference.
 
+    catch_up  takes the events that the kernel has sent meanwhile. Most of what the kernel has no
+              more ended while the dump ran: they tell of it better, with all that was before.
     Errors  NetlinkError; the table is then as right as it was before, and may be resynced again.
     """
-    return _Resync(kernel, table).run()
+    return _Resync(kernel, table).run(catch_up)
 
 
 # What is known of a token; one small number each, as there may be 75,000 of them.
@@ -72,7 +76,7 @@ class _Resync:
         # Subflows other than those that _FIRST says all of, by token and path, packed.
         self._others: dict[int, dict[bytes, int]] = {}
 
-    def run(self) -> Outcome:
+    def run(self, catch_up: Callable[[], object]) -> Outcome:
         known = list(self._table.by_token)
         for found in self._kernel.connections():
             self._connection(found)
@@ -84,6 +88,8 @@ class _Resync:
             token for token in known if not marks.get(token, 0) & _SEEN and self._is_gone(token)
         ]
         told = [self._adopt(connection) for connection in self._fresh.values()]
+        # Not before they are in the table: an event that one of them has closed would be lost.
+        catch_up()
         told += [
             self._tell_subflows(token, mark)
             for token, mark in marks.items()
@@ -180,7 +186,12 @@ class _Resync:
             return _UNCHANGED
         others = others or {}
         have = {path: connection.rest(path) for path in connection.paths()}
-        fresh = {path: rest for path, rest in others.items() if path not in have}
+        fresh = {
+            path: rest
+            for path, rest in others.items()
+            if path not in have
+            and not (connection.closed_before(path) and self._is_down(connection, path))
+        }
         for path, rest in fresh.items():
             connection.put_packed(path, rest)  # connection_established may make a plugin look
         if mark & _ESTABLISHED and not connection.established:
@@ -197,11 +208,14 @@ class _Resync:
         return len(fresh), less
 
     def _vanished(self, connection: Connection, path: bytes) -> int:
-        found = self._kernel.subflow(diag_path(path))
-        if found is not None and found.token == connection.token and found.flags & _UP:
+        if not self._is_down(connection, path):
             return 0
         self._table.vanished(connection, path)
         return 1
+
+    def _is_down(self, connection: Connection, path: bytes) -> bool:
+        found = self._kernel.subflow(diag_path(path))
+        return found is None or found.token != connection.token or not found.flags & _UP
 
 
 _NONE: Mapping[bytes, int] = {}

@@ -15,7 +15,7 @@ The model is the truth in plain dicts; it shares no code with the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hypothesis import settings
@@ -75,6 +75,7 @@ class Kernel:
         self.plain: list[Truth] = []  # fell back to TCP
         self.queue: list[Event] = []
         self.hidden: set[int] = set()  # tokens that the next dumps miss
+        self.between: Callable[[], None] = lambda: None  # happens between two dumps
         self._count = 0
 
     def path(self, mapped: bool) -> diag.Path:
@@ -102,6 +103,7 @@ class Kernel:
                 yield self._connection(truth)
 
     def subflows(self) -> Iterator[diag.Subflow]:
+        self.between()
         for truth in [*self.open.values(), *self.lingering]:
             for number, flow in truth.flows.items():
                 if -truth.token * 16 - number % 16 not in self.hidden:
@@ -222,6 +224,7 @@ class Machine(RuleBasedStateMachine):
             self.witness, lambda connection: self.freed.append(connection.token)
         )
         self.exact = True
+        self.in_order = True
 
     def pick(self, number: int) -> Truth:
         return list(self.kernel.open.values())[number % len(self.kernel.open)]
@@ -318,6 +321,8 @@ class Machine(RuleBasedStateMachine):
         for event in self.kernel.queue[:count]:
             self.deliver(event)
         del self.kernel.queue[:count]
+        if not self.kernel.queue:
+            self.table.settled()
 
     @precondition(lambda self: self.kernel.queue)
     @rule(twice=st.booleans())
@@ -338,6 +343,7 @@ class Machine(RuleBasedStateMachine):
     def delivers_out_of_order(self, number: int, keeps: bool) -> None:
         event = self.kernel.queue[number % len(self.kernel.queue)]
         self.inexact(self.kernel.queue)
+        self.in_order = False
         if not keeps:
             self.kernel.queue.remove(event)
         self.deliver(event)
@@ -350,15 +356,22 @@ class Machine(RuleBasedStateMachine):
 
     # Comparisons.
 
-    @rule(hidden=st.sets(PICK, max_size=3))
-    def resyncs(self, hidden: set[int]) -> None:
-        """Whatever still waits in the queue; what slips past the dump is not believed gone."""
+    @rule(hidden=st.sets(PICK, max_size=3), count=st.integers(0, 8), meanwhile=st.booleans())
+    def resyncs(self, hidden: set[int], count: int, meanwhile: bool) -> None:
+        """Whatever still waits in the queue; what slips past the dump is not believed gone.
+
+        ``meanwhile`` a connection and a subflow end between the two dumps; ``count`` of the events
+        are read before the rest is told.
+        """
         kernel = self.kernel
         tokens = [*kernel.open]
         if tokens:
             for number in hidden:
                 token = tokens[number % len(tokens)]
                 kernel.hidden.add(token if number & 1 else -token * 16 - number // 2 % 3)
+        if meanwhile:
+            kernel.between = lambda: self.ends_something(count)
+        self.resync(count)
         hidden_flows = {-number for number in kernel.hidden if number < 0}
         found = {
             truth.token
@@ -366,15 +379,21 @@ class Machine(RuleBasedStateMachine):
             if truth.token not in kernel.hidden
             or any(truth.token * 16 + number % 16 not in hidden_flows for number in truth.flows)
         }
-        self.resync()
         kernel.hidden.clear()
         assert self.table.by_token.keys() >= found  # the connection or a subflow tells of it
 
-    def resync(self) -> None:
-        for token in self.kernel.open.keys() - self.table.by_token:
-            truth = self.kernel.open[token]
+    def ends_something(self, number: int) -> None:
+        self.kernel.between = lambda: None
+        if len(self.kernel.open) > 1:
+            self.closes(number, False)
+            self.subflow_ends(number + 1, number, 0, 1)
+
+    def resync(self, count: int = 0) -> None:
+        table, there = self.table.by_token, self.kernel.open
+        unknown = [truth for token, truth in there.items() if token not in table]
+        resync(self.kernel, self.table, lambda: self.reads(count))
+        for truth in unknown:  # as the subflows were when they were dumped
             truth.whole, truth.role_known = False, 0 in truth.flows
-        resync(self.kernel, self.table)
 
     @rule()
     def is_quiet(self) -> None:
@@ -411,6 +430,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def everything_that_ended_was_freed_once(self) -> None:
         assert self.freed == self.witness.ended
+        if self.in_order:  # a token is not given twice, so nothing opens that has ended
+            assert len(set(self.freed)) == len(self.freed)
         assert self.table.by_token.keys() == self.witness.open.keys()
 
     def teardown(self) -> None:
