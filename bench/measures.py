@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bench import machine
 from bench.load import EVENTS, TOKENS, Churn, Held
+from bench.trace import Trace
 from bench.watched import CDaemon, Daemon, Table, in_kernel, stopped
 from lab import Host, Lab, traffic, wait_until
 from mptcpd.nl import uapi as u
@@ -179,7 +180,9 @@ def latency(runs: int) -> None:
 
     The client notes the time right before the send that makes the kernel call it established; the
     plugin notes it when its hook is called and when SUBFLOW_CREATE is handed to the kernel. So both
-    are more than the true time, by what it takes to send a byte over loopback and back.
+    are more than the true time, by what it takes to send a byte over loopback and back. Where the
+    kernel keeps a record (``bench.trace``) it says when it woke the daemon with the event
+    (net/mptcp/pm_netlink.c: mptcp_event puts it into the queue) and when the request came.
 
     One connection after the other: the next as soon as the second subflow is there, or after a rest
     of 5 ms, in which the caches get cold.
@@ -191,19 +194,25 @@ def latency(runs: int) -> None:
                 host.set_sysctl("net.mptcp.pm_type", 1)
                 daemon = Daemon(host, folder, "join")
                 wait_until(daemon.sleeps, "mptcpd is ready")
-                sent = host.call(_one_by_one, CONNECTIONS, rest).result(120)
+                trace = Trace(daemon.pid)
+                with trace.recording() if Trace.possible() else contextlib.nullcontext():
+                    sent = host.call(_one_by_one, CONNECTIONS, rest).result(120)
                 daemon.stop()
-                called, requested = [], []
+                called: list[float] = []
+                requested: list[float] = []
                 for line in daemon.times.read_text().splitlines():
                     token, *times = map(int, line.split())
                     if token in sent:
                         called.append((times[0] - sent[token]) / 1000)
                         requested.append((times[1] - sent[token]) / 1000)
                 print(f"  {'rest of 5 ms' if rest else 'in a row'}:")
-                for what, values in (("hook called", called), ("request sent", requested)):
+                found = {"hook called": called, "request sent": requested}
+                if Trace.possible():
+                    found["woken to sent"] = trace.delays()
+                for what, values in found.items():
                     quantiles = statistics.quantiles(values, n=100)
                     print(
-                        f"    {what:12} median {statistics.median(values):.0f} us, "
+                        f"    {what:13} median {statistics.median(values):.0f} us, "
                         f"90 % {quantiles[89]:.0f} us, 99 % {quantiles[98]:.0f} us ({len(values)})"
                     )
 
