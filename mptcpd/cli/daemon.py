@@ -126,6 +126,14 @@ def run(config: Config) -> None:
 def serve(config: Config, loop: Loop, registry: Registry) -> None:
     """As ``run``, with the plugins loaded."""
     parts = Parts(config)
+    try:
+        join(config, loop, registry, parts)
+    finally:
+        parts.close()
+
+
+def join(config: Config, loop: Loop, registry: Registry, parts: Parts) -> None:
+    """As ``serve``, with the sockets open."""
     daemon = Daemon(
         loop,
         registry,
@@ -202,9 +210,34 @@ class Parts:
     route_buffer = 4 << 20  # bytes for notifications of links, addresses and routes
 
     def __init__(self, config: Config) -> None:
-        generic: Commands = CommandSocket(NETLINK_GENERIC)
-        route: Commands = CommandSocket(NETLINK_ROUTE)
-        diag: Streams = CommandSocket(NETLINK_SOCK_DIAG)
+        self._open: list[CommandSocket | EventSocket] = []
+        try:
+            self._build(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the sockets."""
+        while self._open:
+            self._open.pop().close()
+
+    def _commands(self, protocol: int) -> CommandSocket:
+        commands = CommandSocket(protocol)
+        self._open.append(commands)
+        return commands
+
+    def _events(
+        self, protocol: int, receive_buffer: int, slots: int, size: int = 16384
+    ) -> EventSocket:
+        events = EventSocket(protocol, receive_buffer=receive_buffer, slots=slots, size=size)
+        self._open.append(events)
+        return events
+
+    def _build(self, config: Config) -> None:
+        generic: Commands = self._commands(NETLINK_GENERIC)
+        route: Commands = self._commands(NETLINK_ROUTE)
+        diag: Streams = self._commands(NETLINK_SOCK_DIAG)
         self.trace = self.trace_event = None
         if config.debug:
             from mptcpd.core import trace  # what it imports is of no use otherwise
@@ -221,12 +254,10 @@ class Parts:
                 f"({error})"
             ) from error
         self.routes = RouteClient(route)
-        self.events = EventSocket(
-            NETLINK_ROUTE, receive_buffer=self.route_buffer, slots=32
-        )
+        self.events = self._events(NETLINK_ROUTE, receive_buffer=self.route_buffer, slots=32)
         self.diag = DiagClient(diag)
         # The longest event has about 140 bytes.
-        self.mptcp_events = EventSocket(
+        self.mptcp_events = self._events(
             NETLINK_GENERIC, receive_buffer=config.event_buffer, slots=128, size=2048
         )
 

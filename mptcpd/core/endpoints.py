@@ -206,7 +206,7 @@ class Endpoints:
     ) -> None:
         """Change ``backup`` and ``fullmesh`` together; the kernel keeps the other flags.
 
-        An address with a port means the endpoint with that port.
+        An address with a port means the endpoint with that port, or one without any.
         Errors  KernelError "address not found", "invalid addr flags"; ValueError.
         """
         bits = flag_bits(flags)

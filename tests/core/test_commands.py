@@ -14,7 +14,8 @@ from mptcpd.core.ids import AddressIds
 from mptcpd.nl import mptcp
 from mptcpd.nl.errors import KernelError, NetlinkError
 from mptcpd.plugin import Connection, Endpoint, Plugin, Subflow
-from tests.core.fake_userspace import TOKEN, Daemon, FakeListeners, UserspaceKernel, refusal
+from tests.core.following import Daemon, FakeListeners
+from tests.fake.connections import TOKEN, ConnectionTable, Entry, refusal
 
 
 class Silent(Plugin):
@@ -105,7 +106,7 @@ def test_announced_with_another_port_gets_another_id(case: Case) -> None:
     "failure", [refusal("ANNOUNCE", errno.EINVAL, "no"), NetlinkError("no answer"), OSError()]
 )
 def test_a_failed_announce_leaves_nothing_behind(failure: Exception) -> None:
-    class Refusing(UserspaceKernel):
+    class Refusing(ConnectionTable):
         def announce(self, token: int, address: mptcp.Address) -> None:
             raise failure
 
@@ -140,7 +141,7 @@ def test_ids_out_of_range(ident: int, case: Case) -> None:
 
 def test_the_kernels_own_number_for_an_address(case: Case) -> None:
     """It counts where none was asked for; one that was asked for is not exchanged for another."""
-    case.kernel.entries[TOKEN] = [(sockaddr("10.0.2.1"), 5), (sockaddr("10.0.3.1"), 1)]
+    case.kernel.entries[TOKEN] = [Entry(sockaddr("10.0.2.1"), 5), Entry(sockaddr("10.0.3.1"), 1)]
     case.commands.announce(case.it, "10.0.2.1", listen=False)
     assert case.announced == {5: "10.0.2.1"}
     case.commands.announce(case.it, "10.0.4.1", listen=False)
@@ -253,7 +254,7 @@ def test_destroy_and_set_backup(case: Case) -> None:
     refused("subflow not found", case.commands.set_backup, case.it, second, True)
 
 
-class MappedKernel(UserspaceKernel):
+class MappedKernel(ConnectionTable):
     """Whose server listens on ::, so that its subflows are IPv6 ones."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from mptcpd.core.resync import Outcome, resync
 from mptcpd.nl import diag
 from mptcpd.nl import uapi as u
 from mptcpd.nl.mptcp_event import Event
-from tests.core.fake_userspace import TOKEN, event
+from tests.fake.connections import TOKEN, event
 
 LOCAL, REMOTE = "10.0.1.1:5000", "10.0.1.2:80"
 SECOND = "10.0.2.1:5001"

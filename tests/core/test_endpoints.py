@@ -13,16 +13,17 @@ from mptcpd.core.ids import MAX_ID, AddressIds, NoFreeId
 from mptcpd.core.ownership import Endpoint, Forgetful
 from mptcpd.nl.errors import KernelError
 from mptcpd.nl.mptcp import FLAGS, Limits
-from tests.core.fake_kernel import STYLES, FakeKernel
+from tests.fake.endpoints import STYLES, EndpointTable
+from tests.fake_kernel import FakeKernel
 
 
 class Case:
     """A kernel, the IDs, and the endpoints as a plugin sees them."""
 
-    def __init__(self, kernel: FakeKernel | None = None) -> None:
-        self.kernel = FakeKernel() if kernel is None else kernel
+    def __init__(self, kernel: EndpointTable | None = None) -> None:
+        self.kernel = EndpointTable() if kernel is None else kernel
         self.ids = AddressIds()
-        self.endpoints = Endpoints(self.kernel, self.ids)
+        self.endpoints = Endpoints(FakeKernel(self.kernel).mptcp, self.ids)
         self.endpoints.start(Forgetful())
 
 
@@ -96,7 +97,7 @@ def test_no_id_is_left(case: Case) -> None:
 @pytest.mark.parametrize("style", ["6.18", "6.6"])
 def test_full(style: str) -> None:
     """errno says ERANGE on Linux 6.18 and EINVAL before, with -34 in the words."""
-    case = Case(FakeKernel(room=2, style=style))
+    case = Case(EndpointTable(room=2, style=style))
     for number in (1, 2):
         case.endpoints.add_endpoint(f"10.0.0.{number}")
     error = refused(case, "10.0.0.3")
@@ -111,7 +112,7 @@ def test_full(style: str) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_any_refusal_frees_a_new_id(style: str) -> None:
-    case = Case(FakeKernel(room=0, style=style))
+    case = Case(EndpointTable(room=0, style=style))
     refused(case, "10.0.0.1")
     refused(case, "10.0.0.2", flags=["signal", "fullmesh"])
     case.kernel.fails = [KernelError("MPTCP_PM_CMD_ADD_ADDR", errno.EPERM)]
@@ -120,7 +121,7 @@ def test_any_refusal_frees_a_new_id(style: str) -> None:
 
 
 def test_a_refusal_leaves_an_older_id() -> None:
-    case = Case(FakeKernel(room=0))
+    case = Case(EndpointTable(room=0))
     assert case.ids.get("10.0.0.1") == 1
     refused(case, "10.0.0.1")
     assert case.ids.find("10.0.0.1") == 1
@@ -128,7 +129,7 @@ def test_a_refusal_leaves_an_older_id() -> None:
 
 @pytest.mark.parametrize("style", ["6.18", "6.6"])
 def test_an_id_that_a_stranger_has_taken(style: str) -> None:
-    case = Case(FakeKernel(style=style))
+    case = Case(EndpointTable(style=style))
     case.kernel.have("10.9.9.1", 1)
     case.kernel.have("10.9.9.2", 2)
     got = case.endpoints.add_endpoint("10.0.0.1", flags=["subflow"])
@@ -152,7 +153,7 @@ def test_strangers_in_the_places_of_ours() -> None:
 @pytest.mark.parametrize("ident", [1, 7])
 def test_an_address_that_is_there_already(style: str, known: bool, ident: int) -> None:
     """Whatever ID it has there, the answer is "exists", not "this ID is taken"."""
-    kernel = FakeKernel(style=style)
+    kernel = EndpointTable(style=style)
     if known:
         kernel.have("10.0.0.1", ident, "signal")
     case = Case(kernel)
@@ -168,7 +169,7 @@ def test_an_address_that_is_there_already(style: str, known: bool, ident: int) -
 @pytest.mark.parametrize("known", [True, False], ids=["since the start", "of late"])
 def test_an_implicit_endpoint_is_replaced(style: str, ident: int, known: bool) -> None:
     """The kernel made it for a join; it gives way only to one that names no ID."""
-    kernel = FakeKernel(style=style)
+    kernel = EndpointTable(style=style)
     if known:
         kernel.have("10.0.0.1", ident, "implicit")
     case = Case(kernel)
@@ -193,7 +194,7 @@ def test_one_ip_with_two_ports(case: Case) -> None:
 
 
 def test_ids_of_endpoints_that_are_there_at_the_start() -> None:
-    kernel = FakeKernel()
+    kernel = EndpointTable()
     kernel.have("10.0.0.2", 1)
     kernel.have("10.0.0.1", 4)
     case = Case(kernel)
@@ -223,9 +224,12 @@ def test_changing_flags(case: Case) -> None:
     assert case.kernel.shown() == {1: "10.0.0.1 subflow"}
     case.endpoints.set_endpoint_flags(ip_address("10.0.0.1"), "fullmesh")
     assert case.kernel.shown() == {1: "10.0.0.1 subflow,fullmesh"}
+    # A port makes it signal, and does not matter where the endpoint has none.
+    case.endpoints.set_endpoint_flags(SockAddr(ip_address("10.0.0.1"), 80), [])
+    assert case.kernel.commands[-1] == "flags 1 id None"
+    assert case.kernel.shown() == {1: "10.0.0.1 subflow"}
     with pytest.raises(KernelError, match="address not found"):
-        case.endpoints.set_endpoint_flags(SockAddr(ip_address("10.0.0.1"), 80), [])
-    assert case.kernel.commands[-1] == "flags 1 id None"  # a port goes with signal only
+        case.endpoints.set_endpoint_flags("10.0.0.9", [])
 
 
 def test_limits(case: Case) -> None:

@@ -16,7 +16,8 @@ from mptcpd.core.ownership import Endpoint, Forgetful, Notes, Ownership, read, w
 from mptcpd.nl import mptcp
 from mptcpd.nl.errors import KernelError
 from mptcpd.nl.mptcp import FLAGS, Limits
-from tests.core.fake_kernel import FakeKernel
+from tests.fake.endpoints import EndpointTable
+from tests.fake_kernel import FakeKernel
 
 
 class Memory:
@@ -43,12 +44,12 @@ class Case:
     """A kernel and a memory, and one start of the daemon after the other."""
 
     def __init__(self) -> None:
-        self.kernel = FakeKernel()
+        self.kernel = EndpointTable()
         self.memory = Memory()
         self.start()
 
     def start(self) -> Endpoints:
-        self.endpoints = Endpoints(self.kernel, AddressIds())
+        self.endpoints = Endpoints(FakeKernel(self.kernel).mptcp, AddressIds())
         self.endpoints.start(self.memory)
         self.kernel.commands.clear()
         return self.endpoints
@@ -157,7 +158,7 @@ def test_any_text(text: str) -> None:
 def test_noted_before_the_kernel_is_asked_and_struck_out_after(case: Case) -> None:
     noted: list[list[int]] = []
 
-    class Looking(FakeKernel):
+    class Looking(EndpointTable):
         def add_addr(self, endpoint: mptcp.Address) -> None:
             noted.append(case.noted)
             super().add_addr(endpoint)

@@ -18,8 +18,9 @@ from mptcpd.core.network import Interface
 from mptcpd.core.pm import PathManager
 from mptcpd.core.registry import Registry
 from mptcpd.plugin import Plugin
-from tests.core.fake_kernel import FakeKernel
 from tests.core.stubs import link
+from tests.fake.endpoints import EndpointTable
+from tests.fake_kernel import FakeKernel
 
 
 class Hello(Plugin):
@@ -33,7 +34,7 @@ class Case:
         self.loop = Loop()
         self.interfaces = {2: Interface(link())}
         self.connections: dict[int, Any] = {}
-        self.kernel = FakeKernel()
+        self.kernel = EndpointTable()
         self.ids = AddressIds()
         self.plugin = Hello()
         self.registry = Registry([self.plugin])
@@ -47,7 +48,7 @@ class Case:
             PathManager(
                 plugin.name,
                 config=self.config,
-                endpoints=Endpoints(self.kernel, self.ids),
+                endpoints=Endpoints(FakeKernel(self.kernel).mptcp, self.ids),
                 commands=ConnectionCommands(Mock(), self.ids, Mock()),
                 ids=self.ids,
                 listeners=Mock(),

@@ -22,8 +22,9 @@ from mptcpd.nl import rtnl
 from mptcpd.nl.errors import KernelError
 from mptcpd.nl.mptcp import Limits
 from plugins.addr_adv import AddrAdv, maximum
-from tests.core.fake_kernel import STYLES, FakeKernel
 from tests.core.stubs import READY, address, link
+from tests.fake.endpoints import STYLES, EndpointTable
+from tests.fake_kernel import FakeKernel
 
 NOTIFY = frozenset({"existing"})
 
@@ -31,11 +32,11 @@ NOTIFY = frozenset({"existing"})
 class Case:
     """The plugin between a network that the test changes and a kernel that it looks at."""
 
-    def __init__(self, kernel: FakeKernel | None = None, *flags: str) -> None:
-        self.kernel = FakeKernel() if kernel is None else kernel
+    def __init__(self, kernel: EndpointTable | None = None, *flags: str) -> None:
+        self.kernel = EndpointTable() if kernel is None else kernel
         config = Config.merge(Settings(addr_flags=flags or ("subflow",)), Settings(), "/p")
         ids = AddressIds()
-        endpoints = Endpoints(self.kernel, ids)
+        endpoints = Endpoints(FakeKernel(self.kernel).mptcp, ids)
         endpoints.start(Forgetful())
         self.plugin = AddrAdv()
         self.plugin.name = "addr_adv"
@@ -150,7 +151,7 @@ def test_limits_grow_and_shrink_with_the_addresses() -> None:
 
 
 def test_limits_stay_above_what_was_found() -> None:
-    kernel = FakeKernel()
+    kernel = EndpointTable()
     kernel.current = Limits(add_addr_accepted=1, subflows=4)
     case = Case(kernel, "signal")
     assert kernel.current == Limits(1, 4)
@@ -170,7 +171,7 @@ def test_the_greatest_limit_is_what_the_kernel_says_it_is(
     style: str, most: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Linux before 6.15 says "limit greater than maximum" and no number."""
-    case = Case(FakeKernel(room=255, most=most, style=style))
+    case = Case(EndpointTable(room=255, most=most, style=style))
     case.up(*(address(f"10.0.{number}.1/24") for number in range(10)))
     reached = min(12, most)
     assert case.kernel.current == Limits(reached, reached)
@@ -184,7 +185,7 @@ def test_the_greatest_limit_is_what_the_kernel_says_it_is(
 
 
 def test_found_limits_at_the_maximum() -> None:
-    kernel = FakeKernel(room=255)
+    kernel = EndpointTable(room=255)
     kernel.current = Limits(8, 8)
     case = Case(kernel)
     case.up(*(address(f"10.0.{number}.1/24") for number in range(10)))
@@ -207,7 +208,7 @@ def test_a_refused_limit_does_not_keep_addresses_from_being_used(
 
 
 def test_no_right_to_set_limits(caplog: pytest.LogCaptureFixture) -> None:
-    kernel = FakeKernel()
+    kernel = EndpointTable()
     kernel.fails = [KernelError("MPTCP_PM_CMD_SET_LIMITS", errno.EPERM)]
     case = Case(kernel)
     assert case.registry.names == []
@@ -238,7 +239,7 @@ def test_reading_the_maximum(words: str, number: int | None) -> None:
 def test_more_addresses_than_room(
     style: str, room: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    case = Case(FakeKernel(room=room, style=style))
+    case = Case(EndpointTable(room=room, style=style))
     case.up(*(address(f"10.0.{number}.1/24") for number in range(room + 3)))
     assert case.ips == [f"10.0.{number}.1" for number in range(room)]
     (warning,) = warnings(caplog)
@@ -254,13 +255,13 @@ def test_more_addresses_than_room(
 
 
 def test_waiting_addresses_take_no_ids() -> None:
-    case = Case(FakeKernel(room=1))
+    case = Case(EndpointTable(room=1))
     case.up(*(address(f"10.0.{number}.1/24") for number in range(4)))
     assert [case.ids.find(f"10.0.{number}.1") for number in range(4)] == [1, None, None, None]
 
 
 def test_a_new_interface_comes_before_the_second_address_of_another() -> None:
-    case = Case(FakeKernel(room=2))
+    case = Case(EndpointTable(room=2))
     case.up(address("10.0.1.1/24"), address("10.0.1.2/24"), interfaces=(2, 3))
     assert case.ips == ["10.0.1.1", "10.0.1.2"]
     case.add("10.0.3.1", 3)
@@ -271,7 +272,7 @@ def test_a_new_interface_comes_before_the_second_address_of_another() -> None:
 
 def test_room_that_somebody_else_takes_away(caplog: pytest.LogCaptureFixture) -> None:
     """Between our giving up an endpoint and adding another one, a stranger adds his."""
-    case = Case(FakeKernel(room=2))
+    case = Case(EndpointTable(room=2))
     case.up(address("10.0.1.1/24"), address("10.0.1.2/24"), interfaces=(2, 3))
     delete = case.kernel.del_addr
 
@@ -286,7 +287,7 @@ def test_room_that_somebody_else_takes_away(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_who_gave_way_in_vain_gets_its_endpoint_back() -> None:
-    case = Case(FakeKernel(room=2))
+    case = Case(EndpointTable(room=2))
     case.up(address("10.0.1.1/24"), address("10.0.1.2/24"), interfaces=(2, 3))
     delete = case.kernel.del_addr
 
@@ -322,7 +323,7 @@ def test_somebody_elses_endpoint_is_left_alone(
     style: str, ident: int, known: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning, and the other addresses are used as ever."""
-    kernel = FakeKernel(style=style)
+    kernel = EndpointTable(style=style)
     if known:
         kernel.have("10.0.1.1", ident, "signal")
     case = Case(kernel)
@@ -342,7 +343,7 @@ def test_somebody_elses_endpoint_is_left_alone(
 
 def test_somebody_elses_endpoint_goes() -> None:
     """At the next change its address gets ours."""
-    kernel = FakeKernel()
+    kernel = EndpointTable()
     kernel.have("10.0.1.1", 1, "signal")
     case = Case(kernel)
     case.up(address("10.0.1.1/24"))
@@ -355,7 +356,7 @@ def test_a_full_kernel_with_somebody_elses_endpoint_does_not_churn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A full kernel does not say that the address is there: nobody may be driven out for it."""
-    kernel = FakeKernel(room=3)
+    kernel = EndpointTable(room=3)
     kernel.have("10.0.1.1", 200, "signal")
     case = Case(kernel)
     case.up(
@@ -378,7 +379,7 @@ def test_an_implicit_endpoint_becomes_ours(
     style: str, ident: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The kernel makes one when a peer joins to an address without; a server has them."""
-    kernel = FakeKernel(style=style)
+    kernel = EndpointTable(style=style)
     kernel.have("10.0.1.1", ident, "implicit")
     case = Case(kernel, "signal")
     case.up(address("10.0.1.1/24"), address("10.0.1.2/24"))
@@ -467,7 +468,7 @@ def test_a_refusal_of_one_address_does_not_stop_the_others(
 
 
 def test_a_removal_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    case = Case(FakeKernel(room=1))
+    case = Case(EndpointTable(room=1))
     case.up(address("10.0.1.1/24"))
     case.kernel.fails = [KernelError("MPTCP_PM_CMD_DEL_ADDR", errno.EPERM)]
     case.remove("10.0.1.1")
@@ -495,7 +496,7 @@ def test_an_address_that_it_was_never_told_of(caplog: pytest.LogCaptureFixture) 
 def test_a_storm(style: str, seed: int, caplog: pytest.LogCaptureFixture) -> None:
     """200 addresses come and go in any order while an interface flaps."""
     dice = random.Random(seed)
-    case = Case(FakeKernel(style=style))
+    case = Case(EndpointTable(style=style))
     interfaces = (2, 3, 4)
     case.up(interfaces=interfaces)
     places = [(f"10.0.{number}.1", dice.choice(interfaces)) for number in range(200)]

@@ -8,7 +8,8 @@ import pytest
 
 from mptcpd.nl import uapi as u
 from plugins.sspi import Sspi
-from tests.core.fake_userspace import TOKEN, Daemon
+from tests.core.following import Daemon
+from tests.fake.connections import TOKEN
 
 BOTH = ("10.0.1.1/24 2", "10.0.2.1/24 3")
 
