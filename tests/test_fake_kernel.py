@@ -130,6 +130,16 @@ def test_a_full_buffer_is_congested_until_it_was_emptied(kernel: FakeKernel) -> 
         assert kernel.sockets[0].dropped == 3
 
 
+def test_a_signal_does_not_make_the_queue_seem_empty(kernel: FakeKernel) -> None:
+    """Who has lost something reads until nothing is left, and then makes a dump."""
+    with plugged(kernel):
+        events = EventSocket(u.NETLINK_ROUTE, (u.RTNLGRP_LINK,))
+        kernel.rumours[u.NETLINK_ROUTE].append(moods.eintr)
+        kernel.network.add_link("eth0")
+        kernel.tell()
+        assert len(events.receive()) == 1
+
+
 def test_a_descriptor_is_readable_while_something_waits(kernel: FakeKernel) -> None:
     with plugged(kernel):
         events = EventSocket(u.NETLINK_ROUTE, (u.RTNLGRP_LINK,))

@@ -359,16 +359,15 @@ class EventSocket:
         (net/netlink/af_netlink.c: NETLINK_S_CONGESTED). So: read until the list is empty, and only
         then dump; what a dump made earlier missed would never be told.
         """
-        count = _LIBC.recvmmsg(
-            self._socket.fileno(), self._batch, self.slots, _MSG_DONTWAIT, ffi.NULL
-        )
-        if count < 0:
+        receive, fd = _LIBC.recvmmsg, self._socket.fileno()
+        while (count := receive(fd, self._batch, self.slots, _MSG_DONTWAIT, ffi.NULL)) < 0:
             number = ffi.errno
-            if number in (errno.EAGAIN, errno.EINTR):
+            if number == errno.EAGAIN:
                 return []
             if number == errno.ENOBUFS:
                 raise Overrun("the kernel dropped messages: the receive buffer was full")
-            raise OSError(number, "recvmmsg")
+            if number != errno.EINTR:  # after that the queue need not be empty
+                raise OSError(number, "recvmmsg")
         return self._sorted_out(count)
 
     def _sorted_out(self, count: int) -> list[tuple[int, int]]:

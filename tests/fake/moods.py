@@ -148,14 +148,19 @@ def _numbered(datagram: bytes, seq: int) -> bytes:
     )
 
 
-_BOTH = (eagain, short, no_header, impossible, too_long, foreign, doubled, noop)
+def spurious(items: list[Item]) -> list[Item]:
+    """The descriptor stays readable when all was read."""
+    return [*items, Item(b"", error=errno.EAGAIN)]
+
+
+_BOTH = (short, no_header, impossible, too_long, foreign, doubled, noop)
 MOODS: Mapping[str, Mood] = {
     mood.__name__: mood
     for mood in (
-        *_BOTH, enobufs, late, never, interrupted, swapped, stale, other_answer, overrun,
+        *_BOTH, eagain, enobufs, late, never, interrupted, swapped, stale, other_answer, overrun,
         refused, future,
     )
 }  # fmt: skip
 RUMOURS: Mapping[str, Mood] = {
-    mood.__name__: mood for mood in (*_BOTH, eintr, lost, unknown, swapped)
+    mood.__name__: mood for mood in (*_BOTH, eintr, lost, spurious, swapped, unknown)
 }

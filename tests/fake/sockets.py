@@ -124,6 +124,9 @@ class NetlinkSocket(Ready):
 
     def multicast(self, item: Item) -> None:
         """A message of a group: filtered, and dropped where there is no room."""
+        if item.error:
+            self.put([item])
+            return
         if self._filter and not _passes(self._filter, item.data):
             return
         if self._congested or len(self._queue) >= self.room:

@@ -112,4 +112,5 @@ class FakeWorld:
         raise AssertionError("it goes on asking for subflows")
 
     def busy(self) -> bool:
-        return any(each.due() is not None for each in self.kernel.sockets)
+        """Whether notifications wait to be read."""
+        return any(each.groups and each.due() is not None for each in self.kernel.sockets)
