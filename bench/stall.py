@@ -101,6 +101,7 @@ def _daemon(client: Host, command: list[str]) -> None:
 WAYS = (
     Way("no daemon", by_hand),
     Way("addr_adv", ours("load-plugins=addr_adv")),
+    Way("addr_adv renews", ours("load-plugins=addr_adv\n[addr_adv]\nrenew-on-loss=yes")),
     Way("fullmesh", ours("load-plugins=fullmesh\npm=userspace"), userspace=True),
     Way("C daemon", c_daemon),
 )
@@ -220,20 +221,25 @@ def _transfer(client: Host, server: Host, links: list[Link], upload: bool, plug:
 def _back(watch: Watch, link: Link, cut: float) -> float | None:
     """Plug the cable in; the time in ms from the notification to data over the link."""
     time.sleep(max(0.0, cut + BOUNCE - time.monotonic()))
-    before = link.other.read().rx_bytes or 0
+    before = _carried(link)
     link.other.up()
     said = watch.carrier(link.one.ifindex, True, LOOK)
     if said is None:
         return None
     with contextlib.suppress(TimeoutError):
         wait_until(
-            lambda: (link.other.read().rx_bytes or 0) + (link.other.read().tx_bytes or 0)
-            > before + AGAIN,
+            lambda: _carried(link) > before + AGAIN,
             "data over the link",
             LOOK,
         )
         return 1000 * (time.monotonic() - said)
     return None
+
+
+def _carried(link: Link) -> int:
+    """Bytes that went over a link so far, in both directions."""
+    seen = link.other.read()
+    return (seen.rx_bytes or 0) + (seen.tx_bytes or 0)
 
 
 def _send(sock: socket.socket) -> None:

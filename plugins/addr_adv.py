@@ -8,6 +8,15 @@ subflows as addresses, and two more; as many accepted announcements if some endp
 The kernel has room for few endpoints. The first address of every interface comes before any second
 one, and one that carries data before a backup; the others wait, and each endpoint that comes free
 goes to the next in line. How many there is room for the kernel says, by refusing one too many.
+
+    [addr_adv]
+    renew-on-loss=no    yes: when an interface is lost, subflows of the others are made anew
+
+Data that was under way over a lost path is sent again behind all that waits in the other subflows,
+which programs see as a stall; new subflows have nothing waiting (``mptcpd/core/renewal.py`` has the
+numbers). The kernel's path manager makes them for whatever endpoint is deleted and added again: for
+every connection, whether it carries data or not, and one whose peer takes no new subflow then is
+left without any. So this has to be wished for.
 """
 
 from __future__ import annotations
@@ -18,10 +27,12 @@ from typing import TYPE_CHECKING
 from mptcpd.plugin import Interface, KernelError, Limits, NoFreeId, Plugin, SockAddr
 
 if TYPE_CHECKING:
+    from mptcpd.core.config import Section
     from mptcpd.core.loop import Timer
     from mptcpd.core.pm import PathManager
 
 MIN_LIMIT = 2  # subflows beside those of the known addresses
+KEY = "renew-on-loss"
 
 
 class Place:
@@ -46,6 +57,8 @@ class AddrAdv(Plugin):
         self.full_said = False
         self.said: set[tuple[SockAddr, int]] = set()  # places that a warning was about
         self.soon: Timer | None = None
+        self.renews = renew_on_loss(pm.config.section(self.name))
+        self.vacated: set[int] = set()  # interfaces that lost an endpoint since they were there
         self.fit_limits(pm)
 
     def new_local_address(self, interface: Interface, address: SockAddr, pm: PathManager) -> None:
@@ -61,6 +74,8 @@ class AddrAdv(Plugin):
             pm.log.info("No address ID associated with %s.", address)
             return
         self.said.discard((address, interface.index))
+        if place.ident is not None:
+            self.vacated.add(interface.index)
         try:
             self.vacate(pm, place)
         finally:
@@ -70,6 +85,19 @@ class AddrAdv(Plugin):
             # not to step in for each, only to be lost next. The kernel takes 10 ms to delete one.
             if self.soon is None or not self.soon.pending:
                 self.soon = pm.call_later(0, self.settle, pm)
+
+    def delete_interface(self, interface: Interface, pm: PathManager) -> None:
+        if interface.index in self.vacated:
+            self.vacated.discard(interface.index)
+            if self.renews:
+                self.renew(pm)
+
+    def renew(self, pm: PathManager) -> None:
+        """Have the kernel make the subflows of all endpoints anew."""
+        for place in self.in_line():
+            if place.ident is not None and "subflow" in place.flags:
+                self.vacate(pm, place)
+                self.occupy(pm, place)
 
     def update_interface(self, interface: Interface, pm: PathManager) -> None:
         """A renamed interface may have another section of the configuration."""
@@ -200,6 +228,17 @@ class AddrAdv(Plugin):
             said = maximum(error.words or "")
             self.most = count - 1 if said is None or said >= count else said
             self.fit_limits(pm)
+
+
+def renew_on_loss(section: Section) -> bool:
+    """What the configuration says. Errors: ConfigError with file and line."""
+    for key in section:
+        if key != KEY:
+            raise section.error(key, f"unknown key; allowed: {KEY}")
+    text = section.get(KEY, "no")
+    if text not in ("yes", "no"):
+        raise section.error(KEY, f'"{text}" is neither yes nor no')
+    return text == "yes"
 
 
 def maximum(words: str) -> int | None:

@@ -49,7 +49,8 @@ class Sspi(Plugin):
     # address_removed: the kernel closes the subflows to that address, and tells of each.
 
     def new_subflow(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
-        self.joins.came_up(connection, subflow)
+        if self.joins.came_up(connection, subflow):
+            return
         interface = interface_of(subflow.local.ip, pm)
         if interface is None or len(pm.interfaces) < 2:
             return

@@ -148,7 +148,7 @@ def join(config: Config, loop: Loop, registry: Registry, parts: Parts) -> None:
     endpoints = Endpoints(parts.mptcp, ids)
     endpoints.start(store(config.runtime_dir))
     listeners = Listeners(loop)
-    commands = ConnectionCommands(parts.mptcp, ids, listeners)
+    commands = ConnectionCommands(parts.mptcp, ids, listeners, parts.diag)
     owners = Owners(registry)
     table = Connections(owners, commands.ended)
     watch = ConnectionWatch(

@@ -18,8 +18,12 @@ from mptcpd.core.ids import MAX_ID, AddressIds, NoFreeId
 from mptcpd.core.listeners import Listeners
 from mptcpd.core.ownership import Endpoint
 from mptcpd.core.path import path_of
-from mptcpd.nl import mptcp
+from mptcpd.nl import diag, mptcp
 from mptcpd.nl.errors import KernelError
+
+# What makes a connection busy: so many bytes that the peer has not confirmed, or as many received
+# of which the last came less than so many milliseconds ago.
+BUSY_BYTES, BUSY_MS = 1 << 16, 100
 
 
 class Kernel(Protocol):
@@ -39,11 +43,20 @@ class Kernel(Protocol):
     def dump_addrs(self, token: int | None) -> list[mptcp.Address]: ...
 
 
+class Sockets(Protocol):
+    """What is needed of ``nl.diag_client.DiagClient``."""
+
+    def connection(self, token: int) -> diag.Connection | None: ...
+
+
 class ConnectionCommands:
     """Commands for one connection at a time."""
 
-    def __init__(self, kernel: Kernel, ids: AddressIds, listeners: Listeners) -> None:
+    def __init__(
+        self, kernel: Kernel, ids: AddressIds, listeners: Listeners, sockets: Sockets
+    ) -> None:
         self._kernel = kernel
+        self._sockets = sockets
         self._ids = ids
         self._listeners = listeners
         # token -> address ID -> what we listen on for it
@@ -203,6 +216,17 @@ class ConnectionCommands:
         known = connection.find(path)
         if known is not None:
             connection.put(path, known._replace(backup=backup))
+
+    def is_busy(self, connection: Connection) -> bool:
+        """Whether much waits to be sent or confirmed, or came until just now (Linux 6.10).
+
+        Errors  KernelError.
+        """
+        found = self._sockets.connection(connection.token)
+        if found is None:
+            return False
+        received, ago = found.received or (0, 0)
+        return found.outstanding >= BUSY_BYTES or (received >= BUSY_BYTES and ago < BUSY_MS)
 
     def addresses(self, connection: Connection) -> list[Endpoint]:
         """The addresses that the kernel has for this connection (Linux 6.9). Errors: KernelError.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mptcpd.core.address import IP, SockAddr
 from mptcpd.core.connections import Connection, Subflow
 from mptcpd.core.network import Interface
+from mptcpd.core.renewal import Renewals
 from mptcpd.nl.errors import KernelError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Joins:
     def __init__(self, pm: PathManager) -> None:
         self._pm = pm
         self._followed: dict[int, _Tried | None] = {}
+        self._renewals = Renewals(pm)
 
     def follow(self, connection: Connection) -> None:
         """Count this connection among ours."""
@@ -50,6 +52,7 @@ class Joins:
     def forget(self, connection: Connection) -> None:
         """It is over, or none of ours. Harmless when repeated."""
         self._followed.pop(connection.token, None)
+        self._renewals.forget(connection)
 
     def followed(self) -> list[Connection]:
         """Our connections."""
@@ -102,22 +105,38 @@ class Joins:
         tried.pending.add(pair)
         return True
 
-    def came_up(self, connection: Connection, subflow: Subflow) -> None:
-        """To be called for every new subflow: notes it, and leaves addresses that are gone."""
+    def came_up(self, connection: Connection, subflow: Subflow) -> bool:
+        """To be called for every new subflow: notes it, and leaves addresses that are gone.
+
+        True if the new subflow and one that was there have only taken each other's place.
+        """
         tried = self._followed.get(connection.token)
         if tried is None:
-            return
-        tried.pending.discard(_pair(subflow))
-        tried.failed.discard(_pair(subflow))
+            return False
+        pair = _pair(subflow)
+        tried.pending.discard(pair)
+        tried.failed.discard(pair)
         for ip in [ip for ip in tried.gone if ip != subflow.local.ip]:
             tried.gone.discard(ip)
             self._abandon(connection, ip)
+        surplus = self._renewals.came_up(connection, subflow)
+        if surplus is None:
+            return False
+        tried.left.add(pair)
+        try:
+            self._pm.destroy_subflow(connection, surplus)
+        except KernelError as error:
+            tried.left.discard(pair)
+            self._pm.log.debug("%r: %s cannot be closed: %s", connection, surplus.local, error)
+        return True
 
     def closed(self, connection: Connection, subflow: Subflow) -> None:
         """To be called for every subflow that closed or did not come up."""
         if connection.token not in self._followed:
             return
         tried, pair = self._tried(connection), _pair(subflow)
+        if self._renewals.closed(connection, subflow):
+            return  # the one that it was to replace is still there
         if pair in tried.left:
             tried.left.discard(pair)
             return
@@ -154,6 +173,7 @@ class Joins:
             tried.failed = {pair for pair in tried.failed if pair[0] == ip}
         else:
             self._abandon(connection, ip)
+            self._renewals.start(connection, ip)
 
     def _abandon(self, connection: Connection, ip: IP) -> None:
         flows = connection.subflows.values()

@@ -32,8 +32,8 @@ class PathManager:
     log          a logger named after the plugin
 
     For a connection under the userspace path manager: ``announce``, ``remove``,
-    ``create_subflow``, ``destroy_subflow``, ``set_backup``, ``abandon``, ``addresses``; they are
-    those of ``core.commands.ConnectionCommands``, where each is described.
+    ``create_subflow``, ``destroy_subflow``, ``set_backup``, ``abandon``, ``is_busy``,
+    ``addresses``; they are those of ``core.commands.ConnectionCommands``, where each is described.
 
     The kernel's own path manager: ``add_endpoint``, ``remove_endpoint``, ``get_endpoint``,
     ``endpoints``, ``flush_endpoints``, ``set_endpoint_flags``, ``limits``, ``set_limits``,
@@ -68,6 +68,7 @@ class PathManager:
         self.destroy_subflow = commands.destroy_subflow
         self.set_backup = commands.set_backup
         self.abandon = commands.abandon
+        self.is_busy = commands.is_busy
         self.addresses = commands.addresses
         self.add_endpoint = endpoints.add_endpoint
         self.remove_endpoint = endpoints.remove_endpoint

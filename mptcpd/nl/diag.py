@@ -41,6 +41,8 @@ LISTENING = 1 << TCP_LISTEN
 
 _INFO_FLAGS, _INFO_TOKEN = 8, 12  # offsets in struct mptcp_info
 _INFO_LEAST = 16
+_INFO_SEQ = Struct("=16xQQ")  # write_seq, snd_una
+_INFO_RECEIVED = Struct("=64xQ16xI")  # bytes_received, last_data_recv
 
 
 class Path(NamedTuple):
@@ -78,6 +80,22 @@ class Connection(NamedTuple):
         but is in none of the states that a close leads to.
         """
         return not self.inode and self.state not in (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes that its program has written and the peer has not confirmed."""
+        if len(self.info) < _INFO_SEQ.size:
+            return 0
+        written, confirmed = _INFO_SEQ.unpack_from(self.info)
+        return int(written - confirmed) & 0xFFFF_FFFF_FFFF_FFFF
+
+    @property
+    def received(self) -> tuple[int, int] | None:
+        """Bytes received, and how many milliseconds ago the last came; None before Linux 6.10."""
+        if len(self.info) < _INFO_RECEIVED.size:
+            return None
+        received, ago = _INFO_RECEIVED.unpack_from(self.info)
+        return received, ago
 
 
 class Subflow(NamedTuple):

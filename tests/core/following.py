@@ -21,6 +21,8 @@ from mptcpd.core.network import Network
 from mptcpd.core.owners import Owners
 from mptcpd.core.pm import PathManager
 from mptcpd.core.registry import Registry
+from mptcpd.nl.diag_client import DiagClient
+from mptcpd.nl.uapi import NETLINK_SOCK_DIAG
 from mptcpd.plugin import Plugin
 from tests.core.stubs import address, link
 from tests.fake.connections import TOKEN, ConnectionTable, Ends
@@ -59,8 +61,9 @@ class Daemon:
         self.listeners = FakeListeners()
         self.ids = AddressIds()
         listeners: Any = self.listeners
-        client = FakeKernel(connections=self.kernel).mptcp
-        self.commands = ConnectionCommands(client, self.ids, listeners)
+        kernel = FakeKernel(connections=self.kernel)
+        self.sockets = DiagClient(kernel.commands(NETLINK_SOCK_DIAG))
+        self.commands = ConnectionCommands(kernel.mptcp, self.ids, listeners, self.sockets)
         for plugin in plugins:
             plugin.name = plugin.name or type(plugin).__name__.lower()
         self.registry = Registry(plugins)

@@ -113,7 +113,7 @@ def test_a_failed_announce_leaves_nothing_behind(failure: Exception) -> None:
     case = Case()
     kernel = Refusing()
     listeners: Any = FakeListeners()
-    commands = ConnectionCommands(kernel, AddressIds(), listeners)
+    commands = ConnectionCommands(kernel, AddressIds(), listeners, case.sockets)
     with pytest.raises(type(failure)):
         commands.announce(case.it, "10.0.2.1")
     assert (listeners.held, case.announced) == ({}, {})
@@ -284,7 +284,7 @@ def test_subflows_of_an_ipv6_socket_with_ipv4_addresses(case: Case) -> None:
     kernel = MappedKernel()
     kernel.up, kernel.entries = case.kernel.up, case.kernel.entries
     listeners: Any = case.listeners
-    commands = ConnectionCommands(kernel, case.ids, listeners)
+    commands = ConnectionCommands(kernel, case.ids, listeners, case.sockets)
     (first,) = case.it.subflows.values()
     commands.set_backup(case.it, first, True)
     commands.destroy_subflow(case.it, first)
@@ -335,3 +335,29 @@ def test_addresses(case: Case) -> None:
     assert case.commands.addresses(case.it) == [
         Endpoint(sockaddr("10.0.2.1"), 4, ("subflow",), None)
     ]
+
+
+# is_busy
+
+
+@pytest.mark.parametrize(
+    ("waiting", "heard", "busy"),
+    [
+        (0, (0, 0), False),
+        (65535, (65535, 0), False),
+        (65536, (0, 0), True),
+        (0, (65536, 100), False),
+        (0, (65536, 99), True),
+    ],
+)
+def test_a_busy_connection(
+    case: Case, waiting: int, heard: tuple[int, int], busy: bool
+) -> None:
+    case.kernel.waiting[TOKEN], case.kernel.heard[TOKEN] = waiting, heard
+    assert case.commands.is_busy(case.it) is busy
+
+
+def test_what_is_over_is_not_busy(case: Case) -> None:
+    case.kernel.waiting[TOKEN] = 1 << 20
+    case.kernel.close()
+    assert not case.commands.is_busy(case.it)

@@ -49,7 +49,7 @@ class Case:
                 plugin.name,
                 config=self.config,
                 endpoints=Endpoints(FakeKernel(self.kernel).mptcp, self.ids),
-                commands=ConnectionCommands(Mock(), self.ids, Mock()),
+                commands=ConnectionCommands(Mock(), self.ids, Mock(), Mock()),
                 ids=self.ids,
                 listeners=Mock(),
                 interfaces=self.interfaces,

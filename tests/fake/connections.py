@@ -73,9 +73,13 @@ class ConnectionTable:
     foreign   tokens of connections of the kernel's own path manager
     servers   tokens of connections that the peer opened     first  token -> ends of the first one
     is_local  whether the host has this address
+    waiting   token -> bytes that the peer has not confirmed
+    heard     token -> bytes received, and milliseconds since the last came
     """
 
     def __init__(self) -> None:
+        self.waiting: dict[int, int] = {}
+        self.heard: dict[int, tuple[int, int]] = {}
         self.asked: list[str] = []
         self.events: list[Event] = []
         self.up: dict[int, dict[Ends, int]] = {}

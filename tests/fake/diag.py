@@ -20,6 +20,7 @@ from tests.fake.wire import Payload, Refusal, Request, number
 _REQUEST = Struct("=BBBBI2s2s16s16sIII")
 _MESSAGE = Struct("=BBBB2s2s16s16sIIIIIIII")
 _INFO = 96  # bytes of struct mptcp_info in Linux 6.18
+_RECEIVED, _RECV = 64, 88  # where mptcpi_bytes_received and mptcpi_last_data_recv are
 _ESTABLISHED = 1  # TCP_ESTABLISHED
 _NO_COOKIE = 0xFFFFFFFF
 
@@ -78,6 +79,10 @@ class SockDiag:
 
     def _connection(self, token: int) -> tuple[int, bytes]:
         info = number(len(self._table.up[token]), 1) + bytes(7) + number(2, 4) + number(token, 4)
+        info += number(1000 + self._table.waiting.get(token, 0), 8) + number(1000, 8)
+        received, ago = self._table.heard.get(token, (0, 0))
+        info += bytes(_RECEIVED - len(info)) + number(received, 8)
+        info += bytes(_RECV - len(info)) + number(ago, 4)
         info += bytes(_INFO - len(info)) + (bytes(24) if self.future else b"")
         ends = self._table.first[token]
         return self._message(ends, 0, [(u.INET_DIAG_INFO, info)])

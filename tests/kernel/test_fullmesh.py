@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 
 import pytest
@@ -116,6 +117,32 @@ def test_a_link_that_flaps(world: World) -> None:
     world.until(lambda: len(scene.peer.subflows("new_subflow")) > 1, "a new subflow")
     scene.expect(FROM_1, FROM_2)
     assert before not in scene.at_server.subflows.values()
+
+
+def test_a_busy_connection_gets_a_new_subflow_for_what_waits(world: World) -> None:
+    """And the peer's program gets every byte once, in order."""
+    scene = Scene(world)
+    scene.expect(FROM_1, FROM_2)
+    client, server = scene.sockets.client, scene.sockets.server
+    client.setblocking(False)
+    piece, sent = bytes(range(251)) * 257, 0
+    # Until nobody takes any more: the server reads nothing yet.
+    while select.select([], [client], [], 0.2)[1]:
+        sent += client.send(piece[sent % len(piece) :])
+    before = {flow.local.port for flow in scene.connection.subflows.values()}
+    world.hosts.client.change(set_link(world.hosts.first.one.ifindex, up=False))
+    scene.expect(FROM_2)
+    world.until(
+        lambda: not before & {flow.local.port for flow in scene.connection.subflows.values()},
+        "a new subflow instead of the old",
+    )
+    scene.expect(FROM_2)
+    received = 0
+    while received < sent:
+        data = server.recv(len(piece) - received % len(piece))
+        assert data and data == piece[received % len(piece) :][: len(data)]
+        received += len(data)
+    assert scene.client.registry.failures == 0
 
 
 def test_the_last_subflow_stays_until_there_is_another(world: World) -> None:

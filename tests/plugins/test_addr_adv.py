@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from mptcpd.core.config import Config, Settings
+from mptcpd.core.config import Config, ConfigError, Settings, parse
 from mptcpd.core.endpoints import Endpoints
 from mptcpd.core.ids import AddressIds
 from mptcpd.core.loop import Loop
@@ -19,9 +19,10 @@ from mptcpd.core.ownership import Forgetful
 from mptcpd.core.pm import PathManager
 from mptcpd.core.registry import Registry
 from mptcpd.nl import rtnl
+from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import KernelError
 from mptcpd.nl.mptcp import Limits
-from plugins.addr_adv import AddrAdv, maximum
+from plugins.addr_adv import AddrAdv, maximum, renew_on_loss
 from tests.core.stubs import READY, address, link
 from tests.fake.endpoints import STYLES, EndpointTable
 from tests.fake_kernel import FakeKernel
@@ -32,9 +33,12 @@ NOTIFY = frozenset({"existing"})
 class Case:
     """The plugin between a network that the test changes and a kernel that it looks at."""
 
-    def __init__(self, kernel: EndpointTable | None = None, *flags: str) -> None:
+    def __init__(
+        self, kernel: EndpointTable | None = None, *flags: str, file: str = ""
+    ) -> None:
         self.kernel = EndpointTable() if kernel is None else kernel
-        config = Config.merge(Settings(addr_flags=flags or ("subflow",)), Settings(), "/p")
+        said = Settings(addr_flags=flags or ("subflow",))
+        config = Config.merge(said, parse(file, "f"), "/p")
         ids = AddressIds()
         endpoints = Endpoints(FakeKernel(self.kernel).mptcp, ids)
         endpoints.start(Forgetful())
@@ -521,3 +525,62 @@ def test_a_storm(style: str, seed: int, caplog: pytest.LogCaptureFixture) -> Non
         assert case.kernel.current == Limits(wanted, wanted)
     assert len(warnings(caplog)) == 1
     assert case.registry.failures == 0
+
+
+# renew-on-loss
+
+RENEW = "[addr_adv]\nrenew-on-loss=yes"
+THREE = [address("10.0.1.1/24", 2), address("10.0.2.1/24", 3), address("10.0.3.1/24", 4)]
+
+
+def added(case: Case) -> list[str]:
+    """The addresses that were added, in order, since the last time."""
+    words = [line.split() for line in case.kernel.commands]
+    case.kernel.commands.clear()
+    return [word[1] for word in words if word[0] == "add"]
+
+
+@pytest.mark.parametrize(
+    ("file", "again"), [("", []), (RENEW, ["10.0.2.1", "10.0.3.1"])], ids=["no", "yes"]
+)
+def test_a_lost_interface_renews_the_others(
+    file: str, again: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    case = Case(file=file)
+    case.up(*THREE, interfaces=(2, 3, 4))
+    shown = case.kernel.shown()
+    added(case)
+    case.link(link(2, u.IFF_UP))
+    assert added(case) == again
+    assert case.kernel.shown() == {ident: text for ident, text in shown.items() if ident != 1}
+    quiet(case, caplog)
+
+
+def test_an_address_that_goes_renews_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    case = Case(file=RENEW)
+    case.up(*THREE, address("10.0.1.2/24", 2), interfaces=(2, 3, 4))
+    added(case)
+    case.remove("10.0.1.2")
+    assert added(case) == []
+    quiet(case, caplog)
+
+
+def test_only_what_makes_subflows_is_renewed(caplog: pytest.LogCaptureFixture) -> None:
+    case = Case(None, "signal", file=RENEW)
+    case.up(*THREE, interfaces=(2, 3, 4))
+    added(case)
+    case.link(link(2, u.IFF_UP))
+    assert added(case) == []
+    quiet(case, caplog)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("[addr_adv]\nrenew-on-loss=1", r'f:2: .*"1" is neither yes nor no'),
+        ("[addr_adv]\nrenew=yes", r"f:2: .*unknown key; allowed: renew-on-loss"),
+    ],
+)
+def test_a_wrong_setting(file: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        renew_on_loss(Config.merge(Settings(), parse(file, "f"), "/p").section("addr_adv"))
