@@ -61,6 +61,13 @@ struct msghdr { void *msg_name; uint32_t msg_namelen; struct iovec *msg_iov; siz
 struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
 int recvmmsg(int fd, struct mmsghdr *vec, unsigned int vlen, int flags, void *timeout);
 
+/* sys/prctl.h, unistd.h, sys/fsuid.h. Variadic as in the headers: where that makes a difference to
+   how arguments are passed (ppc64le), a call declared otherwise would overwrite the stack. */
+int prctl(int option, ...);
+long syscall(long number, ...);
+int setfsuid(uint32_t uid);
+int setfsgid(uint32_t gid);
+
 /* linux/filter.h */
 struct sock_filter { uint16_t code; uint8_t jt; uint8_t jf; uint32_t k; };
 struct sock_fprog { unsigned short len; struct sock_filter *filter; };

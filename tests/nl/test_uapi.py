@@ -19,7 +19,7 @@ NEWEST = (6, 18)
 # Names of the kernel's own headers that no installed header has.
 NOT_EXPORTED = {"SOL_MPTCP": "include/linux/socket.h"}
 
-_BLOCK = re.compile(r"# ((?:[\w/]+\.h(?:, )?)+)")
+_BLOCK = re.compile(r"# ((?:[\w/-]+\.h(?:, )?)+)")
 _NAME = re.compile(r"([A-Z][A-Z0-9_]+) = ")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(.+?)[ \t]*$", re.MULTILINE)
