@@ -11,8 +11,9 @@ ABI      := mptcpd/nl/_attrs_abi.py
 LIB      := $(PREFIX)/lib/mptcpd
 CONF     := $(SYSCONFDIR)/mptcpd/mptcpd.conf
 LAUNCHER := $(PREFIX)/sbin/mptcpd
+MPTCPIZE := $(PREFIX)/bin/mptcpize
 UNIT     := $(PREFIX)/lib/systemd/system/mptcpd.service
-MANPAGE  := $(PREFIX)/share/man/man8/mptcpd.8
+MAN8     := $(PREFIX)/share/man/man8
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo check fuzz bench install uninstall clean
@@ -65,15 +66,18 @@ install: $(ABI)
 	umask 022 && "$(PYTHON)" -I -m compileall -q -d "$(LIB)/mptcpd" "$(DESTDIR)$(LIB)/mptcpd"
 	install -D -m 755 packaging/launcher.py "$(DESTDIR)$(LAUNCHER)"
 	sed -i "1s|.*|#!$$("$(PYTHON)" -I -c 'import sys; print(sys.executable)') -I|" "$(DESTDIR)$(LAUNCHER)"
+	install -D -m 755 "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(MPTCPIZE)"
+	sed -i 's|mptcpd\.cli\.daemon|mptcpd.cli.mptcpize|; s|the mptcpd that|the mptcpize that|' "$(DESTDIR)$(MPTCPIZE)"
 	install -D -m 644 packaging/mptcpd.service "$(DESTDIR)$(UNIT)"
 	sed -i 's|@LAUNCHER@|$(LAUNCHER)|' "$(DESTDIR)$(UNIT)"
-	install -D -m 644 man/mptcpd.8 "$(DESTDIR)$(MANPAGE)"
-	sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$(DESTDIR)$(MANPAGE)"
+	install -D -m 644 -t "$(DESTDIR)$(MAN8)" man/mptcpd.8 man/mptcpize.8
+	sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$(DESTDIR)$(MAN8)/mptcpd.8"
 	[ -e "$(DESTDIR)$(CONF)" ] || install -D -m 644 etc/mptcpd.conf "$(DESTDIR)$(CONF)"
 
 # An administrator's own plugins, and so perhaps the folder, stay.
 uninstall:
-	rm -f "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(UNIT)" "$(DESTDIR)$(MANPAGE)"
+	rm -f "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(UNIT)" "$(DESTDIR)$(MAN8)/mptcpd.8"
+	rm -f "$(DESTDIR)$(MPTCPIZE)" "$(DESTDIR)$(MAN8)/mptcpize.8"
 	rm -rf "$(DESTDIR)$(LIB)/mptcpd"
 	find plugins -name '*.py' -exec rm -f "$(DESTDIR)$(LIB)/{}" ';'
 	rm -rf "$(DESTDIR)$(LIB)/plugins/__pycache__"

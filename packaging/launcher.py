@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -I
-"""Starts the mptcpd that make install put beside it: PREFIX/sbin here, PREFIX/lib/mptcpd there.
+"""Starts the mptcpd that make install put beside it: in PREFIX/sbin or bin, from PREFIX/lib/mptcpd.
 
 Make install writes the first line. Isolated (-I), so that neither the environment nor the current
 folder nor a user's own packages decide what code runs with network privileges.

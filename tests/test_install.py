@@ -39,11 +39,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return root
 
 
-def launch(root: pathlib.Path, *words: str) -> subprocess.CompletedProcess[str]:
+def launch(
+    root: pathlib.Path, *words: str, program: str = "sbin/mptcpd"
+) -> subprocess.CompletedProcess[str]:
     # An environment and a current folder with something else under the name mptcpd.
     (root / "mptcpd.py").write_text("raise SystemExit('not this one')")
     return subprocess.run(
-        [root / "opt/m/sbin/mptcpd", *words],
+        [root / "opt/m" / program, *words],
         cwd=root,
         env={"PYTHONPATH": str(root)},
         capture_output=True,
@@ -58,21 +60,32 @@ def test_runs_from_where_it_was_put(installed: pathlib.Path) -> None:
     assert run.stdout == options.text("help") + "\n"
 
 
+def test_runs_mptcpize(installed: pathlib.Path) -> None:
+    run = launch(installed, "run", "/bin/echo", "x", program="bin/mptcpize")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "x\n", "")
+    unit = "lib/systemd/system/mptcpd.service"
+    (installed / "try.service").write_text((installed / "opt/m" / unit).read_text())
+    run = launch(installed, "enable", "--print", "./try.service", program="bin/mptcpize")
+    assert f'ExecStart="{installed}/opt/m/bin/mptcpize" run /opt/m/sbin/mptcpd' in run.stdout
+
+
 def test_layout(installed: pathlib.Path) -> None:
     prefix = installed / "opt/m"
-    launcher = prefix / "sbin/mptcpd"
+    launchers = {prefix / "sbin/mptcpd", prefix / "bin/mptcpize"}
     folders = [file for file in prefix.rglob("*") if file.is_dir()]
     assert {file.stat().st_mode & 0o777 for file in folders} == {0o755}
     files = {file for file in prefix.rglob("*") if file.is_file()}
-    assert {file.stat().st_mode & 0o777 for file in files - {launcher}} == {0o644}
-    assert launcher.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in files - launchers} == {0o644}
+    assert {file.stat().st_mode & 0o777 for file in launchers} == {0o755}
     names = {str(file.relative_to(prefix)) for file in files}
     assert {
+        "bin/mptcpize",
         "sbin/mptcpd",
         "lib/mptcpd/mptcpd/nl/_attrs_abi.py",
         "lib/mptcpd/plugins/addr_adv.py",
         "lib/systemd/system/mptcpd.service",
         "share/man/man8/mptcpd.8",
+        "share/man/man8/mptcpize.8",
     } <= names
     library = prefix / "lib/mptcpd"
     sources = {file.relative_to(library) for file in library.glob("mptcpd/**/*.py")}

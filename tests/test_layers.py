@@ -25,10 +25,10 @@ MAX_LINES = 400
 BUILD, GENERATED = "mptcpd.nl._attrs_build", "mptcpd.nl._attrs_abi"
 # nl turns bytes into values; these few have a side effect or an outside world.
 WORLD = {"socket", "select", "selectors", "os", "time", "logging"}
-MAY_TOUCH_WORLD = {"mptcpd.nl.sock", "mptcpd.nl.namespaces"}
+MAY_TOUCH_WORLD = {"mptcpd.nl.sock", "mptcpd.nl.namespaces", "mptcpd.nl.processes"}
 PURE = {"os.strerror"}  # a table look-up, wherever it lives
 # Loading plugins is the one way that core has to the disk.
-MAY_OPEN = {"mptcpd.core.loader", "mptcpd.nl.namespaces"}
+MAY_OPEN = {"mptcpd.core.loader", "mptcpd.nl.namespaces", "mptcpd.nl.processes"}
 OUTSIDE = {"sys.argv", "os.environ", "os.environb", "os.getenv", "argparse", "getopt", "optparse"}
 OPENERS = {"open", "io.open", "os.open", "pathlib", "fileinput", "codecs.open"}
 # Each costs start-up time and memory that the daemon has no need to spend; imported inside the

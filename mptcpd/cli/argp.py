@@ -77,11 +77,14 @@ class BadLine(Exception):
     """What is wrong with a command line, without the program's name; made a UsageError above."""
 
 
-def scan(argv: Sequence[str], table: Sequence[Option]) -> Iterator[tuple[Option | None, str]]:
+def scan(
+    argv: Sequence[str], table: Sequence[Option], *, in_order: bool = False
+) -> Iterator[tuple[Option | None, str]]:
     """Yield ``(option, argument)`` as they come, then ``(None, word)`` for each other word.
 
-    argv    without the program's name
-    Errors  BadLine, after everything that stood before it was yielded. So whoever acts on each
+    argv      without the program's name
+    in_order  the first other word ends the options, as ``--`` does: argp's ARGP_IN_ORDER
+    Errors    BadLine, after everything that stood before it was yielded. So whoever acts on each
             pair as it comes reports the same one of several mistakes as argp.
 
     The argument is "" for an option that takes none, or that was left out where it is optional.
@@ -99,6 +102,9 @@ def scan(argv: Sequence[str], table: Sequence[Option]) -> Iterator[tuple[Option 
             yield from _short(word[1:], rest, table)
         else:
             others.append(word)
+            if in_order:
+                others.extend(reversed(rest))
+                break
     for word in others:
         yield None, word
 
@@ -160,18 +166,26 @@ def _fill(words: Iterable[str], start: str, indent: int) -> str:
     return "\n".join([*lines, line])
 
 
-def help_text(program: str, table: Sequence[Option], purpose: str, tail: str, bugs: str) -> str:
-    """What --help prints: usage line, purpose, one entry an option, ``tail``, where bugs go."""
-    lines = [f"Usage: {program} [OPTION...]", purpose, ""]
+def help_text(
+    program: str, table: Sequence[Option], purpose: str, tail: str, bugs: str, arguments: str = ""
+) -> str:
+    """What --help prints: usage line, purpose, one entry an option, ``tail``, where bugs go.
+
+    arguments  what may stand on the command line besides options
+    """
+    lines = [f"Usage: {program} [OPTION...]{arguments and ' '}{arguments}", purpose, ""]
     for option in _shown(table):
         short = f"  -{option.short}, " if option.short else " " * 6
         start = f"{short}{option.spelled()}"
         start = start.ljust(_HELP_COLUMN) if len(start) < _HELP_COLUMN else f"{start}   "
         lines.append(_fill(option.help.split(), start, _HELP_COLUMN))
+    if any(option.argument for option in _shown(table)):
+        lines += [
+            "",
+            "Mandatory or optional arguments to long options are also mandatory or optional",
+            "for any corresponding short options.",
+        ]
     lines += [
-        "",
-        "Mandatory or optional arguments to long options are also mandatory or optional",
-        "for any corresponding short options.",
         "",
         tail,
         "",
@@ -180,8 +194,8 @@ def help_text(program: str, table: Sequence[Option], purpose: str, tail: str, bu
     return "\n".join(lines)
 
 
-def usage_text(program: str, table: Sequence[Option]) -> str:
-    """What --usage prints: every option once or twice, short ones first."""
+def usage_text(program: str, table: Sequence[Option], arguments: str = "") -> str:
+    """What --usage prints: every option once or twice, short ones first; then ``arguments``."""
     shown = _shown(table)
     bare = "".join(option.short for option in shown if not option.argument)
     words = [f"[-{bare}]"] if bare else []
@@ -190,4 +204,4 @@ def usage_text(program: str, table: Sequence[Option]) -> str:
             argument = f"[{option.argument}]" if option.optional else f" {option.argument}"
             words.append(f"[-{option.short}{argument}]")
     words += [f"[{option.spelled()}]" for option in shown]
-    return _fill(words, f"Usage: {program} ", _USAGE_INDENT)
+    return _fill([*words, *filter(None, [arguments])], f"Usage: {program} ", _USAGE_INDENT)

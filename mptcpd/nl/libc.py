@@ -34,6 +34,11 @@ def syscall(number: int, *arguments: Any) -> int:
     return _checked(_LIBC.syscall(number, *_words(arguments, 6)))
 
 
+def set_name(name: str) -> None:
+    """What ps and top call this thread; the kernel keeps 15 characters."""
+    prctl(u.PR_SET_NAME, ffi.new("char[]", name.encode()))
+
+
 def no_new_privileges() -> None:
     """No program that this thread and its children start gives them more rights, for ever."""
     prctl(u.PR_SET_NO_NEW_PRIVS, 1)

@@ -1,0 +1,253 @@
+"""mptcpize enable and disable: finds a service's unit files, writes or removes one drop-in file.
+
+Knows    where systemd looks for unit files, on this system or below a root directory.
+Not      their syntax (core.unit). Files of others are read, never changed.
+Source   systemd.unit(5), "Unit File Load Path".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mptcpd.cli.mptcpize_options import Said
+from mptcpd.core import unit
+from mptcpd.core.unit import UnitError
+
+__all__ = ["UnitError", "change"]
+
+_ADMINISTRATOR = "etc/systemd/system"
+# What comes first counts more.
+_DIRECTORIES = (
+    *(_ADMINISTRATOR, "run/systemd/system", "run/systemd/generator"),
+    *("usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"),
+    "run/systemd/generator.late",
+)
+_DROP_IN = "mptcpize.conf"
+
+
+class Unit(NamedTuple):
+    """A service's files.
+
+    name     as systemd calls it: "nginx.service", "getty@tty1.service", "getty@.service"
+    file     the unit file itself, as people would name it
+    parts    all files that make it, the drop-in files of others among them, in order
+    drop_in  the file that is ours
+    """
+
+    name: str
+    file: str
+    parts: tuple[str, ...]
+    drop_in: str
+
+
+def change(said: Said) -> int:
+    """Carry out ``enable`` or ``disable``. Errors: UnitError, OSError."""
+    root = said.options.get("root", "/")
+    if not os.path.isdir(root):
+        raise UnitError(f"{root} is not a directory")
+    found = find(said.words[0], root)
+    if said.command == "disable":
+        if not remove(found):
+            print(f"mptcp is not enabled on unit {found.file}")
+            return 0
+    else:
+        settings = unit.settings(map(_read, found.parts))
+        launcher = said.options.get("launcher") or _own_path()
+        text = unit.drop_in(found.name, found.file, settings, launcher)
+        for caution in unit.cautions(settings):
+            print(f"mptcpize: {caution}", file=sys.stderr)
+        if "print" in said.options:
+            print(text, end="")
+            return 0
+        write(found, text)
+    if os.path.realpath(root) == "/" and _systemd_runs():
+        _systemctl("daemon-reload")
+    print(f"mptcp successfully {said.command}d on unit {found.file}")
+    return 0
+
+
+def find(name: str, root: str = "/") -> Unit:
+    """The service of this name, or of this file. Errors: UnitError."""
+    if "/" in name:
+        return _of_file(name, root)
+    name = _service(name)
+    if os.path.realpath(root) == "/" and _systemd_runs():
+        parts = _told_by_systemctl(name)
+    else:
+        parts = list(_searched(name, root))
+    if not parts:
+        raise UnitError(f"there is no unit file for {name}")
+    file = parts[0]
+    actual = os.path.basename(file)
+    # An alias has drop-in files under its own name, too, but disabling must find ours under both.
+    if actual.endswith(".service") and "@" not in actual:
+        name = actual
+    return _unit(name, file, parts, os.path.join(root, _ADMINISTRATOR))
+
+
+def _service(name: str) -> str:
+    stem, dot, kind = name.rpartition(".")
+    if dot and kind == "service" and stem:
+        return name
+    if dot and kind in ("socket", "target", "timer", "mount", "path", "slice", "scope", "device"):
+        raise UnitError(f"{name} is no service")
+    return f"{name}.service"
+
+
+def _of_file(name: str, root: str) -> Unit:
+    """A unit file given as such; below ``root`` if one is given."""
+    file = os.path.join(root, name.lstrip("/")) if os.path.realpath(root) != "/" else name
+    if not file.endswith(".service"):
+        raise UnitError(f"{name} is no service")
+    if not os.path.isfile(file):
+        raise UnitError(f"{file} is not a file")
+    directory, base = os.path.split(os.path.abspath(file))
+    for known in _DIRECTORIES:
+        if directory.endswith(f"/{known}"):
+            # A file of a system: administrators' files have a place of their own there.
+            root = directory[: -len(known)]
+            parts = [file, *_drop_ins(base, root)]
+            return _unit(base, file, parts, os.path.join(root, _ADMINISTRATOR))
+    beside = sorted(os.listdir(f"{file}.d")) if os.path.isdir(f"{file}.d") else []
+    parts = [file, *(f"{file}.d/{entry}" for entry in beside if entry.endswith(".conf"))]
+    return _unit(base, file, parts, directory)
+
+
+def _unit(name: str, file: str, parts: list[str], directory: str) -> Unit:
+    ours = os.path.join(directory, f"{name}.d", _DROP_IN)
+    others = tuple(part for part in parts if os.path.basename(part) != _DROP_IN)
+    return Unit(name, file, others, ours)
+
+
+def _searched(name: str, root: str) -> Iterator[str]:
+    """The files of a unit, found as systemd would."""
+    for candidate in (name, _template(name)):
+        for directory in _DIRECTORIES if candidate else ():
+            file = _followed(os.path.join(root, directory, candidate), root)
+            if file is None:
+                continue
+            if file == os.devnull or os.path.getsize(file) == 0:
+                raise UnitError(f"{name} is masked")
+            yield file
+            yield from _drop_ins(name, root, os.path.basename(file))
+            return
+
+
+def _template(name: str) -> str:
+    """``getty@.service`` for ``getty@tty1.service``, empty for what is no instance."""
+    stem, at, instance = name.removesuffix(".service").partition("@")
+    return f"{stem}@.service" if at and instance else ""
+
+
+def _followed(file: str, root: str) -> str | None:
+    """The file that a link leads to, a link being meant inside ``root``; None if there is none."""
+    for _hop in range(8):
+        if not os.path.islink(file):
+            return file if os.path.isfile(file) else None
+        target = os.readlink(file)
+        if target == os.devnull:
+            return target
+        if target.startswith("/"):
+            file = os.path.join(root, target.lstrip("/"))
+        else:
+            file = os.path.join(os.path.dirname(file), target)
+    return None
+
+
+def _drop_ins(name: str, root: str, actual: str = "") -> list[str]:
+    """All drop-in files for a unit in the order of their names, which is that in which they count.
+
+    actual  the name of the file that ``name`` is an alias of
+    """
+    prefix, names = name.removesuffix(".service"), [name, actual, _template(name)]
+    while "-" in prefix:
+        prefix = prefix.rpartition("-")[0]
+        names.append(f"{prefix}-.service")
+    found: dict[str, str] = {}
+    for owner in filter(None, [*names, "service"]):
+        for directory in _DIRECTORIES:
+            folder = os.path.join(root, directory, f"{owner}.d")
+            for entry in os.listdir(folder) if os.path.isdir(folder) else ():
+                if entry.endswith(".conf") and entry not in found:
+                    found[entry] = os.path.join(folder, entry)
+    followed = (_followed(found[entry], root) for entry in sorted(found))
+    return [file for file in followed if file is not None and file != os.devnull]
+
+
+def write(found: Unit, text: str) -> None:
+    """Put our drop-in file in its place, whole or not at all."""
+    if os.path.exists(found.drop_in) and not _is_ours(found.drop_in):
+        raise UnitError(f"{found.drop_in} was not written by mptcpize: move it away first")
+    os.makedirs(os.path.dirname(found.drop_in), exist_ok=True)
+    new = f"{found.drop_in}.new"  # systemd reads *.conf only
+    try:
+        with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.chmod(new, 0o644)
+        os.replace(new, found.drop_in)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def remove(found: Unit) -> bool:
+    """Remove our drop-in file, and its folder if nothing else is in it. False: there is none."""
+    if not os.path.exists(found.drop_in):
+        return False
+    if not _is_ours(found.drop_in):
+        raise UnitError(f"{found.drop_in} was not written by mptcpize: it stays")
+    os.unlink(found.drop_in)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(found.drop_in))
+    return True
+
+
+def _read(file: str) -> str:
+    with open(file, encoding="utf-8", errors="surrogateescape") as stream:
+        return stream.read()
+
+
+def _is_ours(file: str) -> bool:
+    return _read(file).startswith(unit.MARK)
+
+
+def _own_path() -> str:
+    """How systemd is to call us: the file that was started as mptcpize."""
+    file = os.path.abspath(sys.argv[0])
+    if os.path.basename(file) != "mptcpize" or not os.access(file, os.X_OK):
+        raise UnitError("say with --launcher=FILE where mptcpize is installed")
+    return file
+
+
+def _systemd_runs() -> bool:
+    return os.path.isdir("/run/systemd/system")  # sd_booted(3)
+
+
+def _systemctl(*words: str) -> str:
+    import subprocess  # nothing else here needs it
+
+    run = subprocess.run(
+        ["systemctl", *words], stdout=subprocess.PIPE, text=True, errors="surrogateescape"
+    )
+    if run.returncode:
+        raise UnitError(f"systemctl {' '.join(words)} failed")
+    return run.stdout
+
+
+def _told_by_systemctl(name: str) -> list[str]:
+    """The files that ``systemctl cat`` shows, each below a comment with its name."""
+    lines = _systemctl("cat", "--no-pager", "--", name).splitlines()
+    named = [line[2:] for line in lines if line.startswith("# /")]
+    # A comment of somebody else's may look the same.
+    parts = [file for file in named if file.endswith(".service") and os.path.isfile(file)][:1]
+    parts += [file for file in named if _is_drop_in(file) and os.path.isfile(file)]
+    return parts
+
+
+def _is_drop_in(file: str) -> bool:
+    return file.endswith(".conf") and os.path.dirname(file).endswith("service.d")
