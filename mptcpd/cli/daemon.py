@@ -76,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     except (NetlinkError, OSError) as error:
         _LOG.critical("mptcpd ends: %s", error, exc_info=config.debug)
         return 1
+    except MemoryError:
+        _LOG.critical("mptcpd ends: no memory is left", exc_info=config.debug)
+        return 1
     except Exception:
         # A fault of ours: whoever reads the log, which need not be stderr, is to find it there.
         _LOG.critical("mptcpd ends: this should not happen", exc_info=True)

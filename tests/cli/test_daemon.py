@@ -290,10 +290,14 @@ def test_plugins_that_could_not_be_initialized() -> None:
     [
         (KernelError("RTM_GETLINK", 1), "mptcpd ends: RTM_GETLINK: Operation not permitted"),
         (OSError(24, "Too many open files"), "mptcpd ends: [Errno 24] Too many open files"),
+        (MemoryError(), "mptcpd ends: no memory is left\n"),
         (StartError("one\ntwo"), "one\ntwo\n"),
         (AssertionError("what"), "AssertionError: what"),
     ],
-    ids=["the kernel refuses", "a system call fails", "people can mend it", "our own fault"],
+    ids=[
+        *("the kernel refuses", "a system call fails", "no memory", "people can mend it"),
+        "our own fault",
+    ],
 )
 def test_a_failure_is_in_the_log_and_the_exit_code(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str

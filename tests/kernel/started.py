@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import NamedTuple
 
 from lab import Host, wait_until
-from mptcpd.nl import mptcp
+from lab.network import Interface
+from mptcpd.nl import mptcp, rtnl_change
+from mptcpd.nl import uapi as u
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -44,6 +46,15 @@ def limits(host: Host) -> tuple[int, int]:
     """Subflows and accepted addresses."""
     now = host.mptcp.get_limits()
     return now.subflows, now.add_addr_accepted
+
+
+def flood(end: Interface, events: int) -> None:
+    """Make an address come and go so often."""
+    ip = ip_address("10.7.7.7").packed
+    add = rtnl_change.add_address(end.ifindex, ip, 32, flags=u.IFA_F_NODAD)
+    delete = rtnl_change.delete_address(end.ifindex, ip, 32)
+    for _ in range(events // 2):
+        end.host.change(add, delete)
 
 
 class Started:

@@ -9,16 +9,14 @@ import shutil
 import signal
 import subprocess
 import time
-from ipaddress import ip_address
 
 import pytest
 
 from lab import Host, Lab, wait_until
 from lab.network import Interface, add_address, delete_address
 from mptcpd.nl import rtnl_change
-from mptcpd.nl import uapi as u
 from mptcpd.nl.mptcp import AF_INET
-from tests.kernel.started import Started, endpoints, limits
+from tests.kernel.started import Started, endpoints, flood, limits
 
 UNAVAILABLE = "Required kernel MPTCP support not available."
 
@@ -300,12 +298,3 @@ def dropped(daemon: Started) -> int:
         head, *rows = (line.split() for line in stream)
     drops, groups = head.index("Drops"), head.index("Groups")
     return sum(int(row[drops]) for row in rows if int(row[groups], 16))
-
-
-def flood(eth0: Interface, events: int) -> None:
-    """Make an address come and go so often."""
-    ip = ip_address("10.7.7.7").packed
-    add = rtnl_change.add_address(eth0.ifindex, ip, 32, flags=u.IFA_F_NODAD)
-    delete = rtnl_change.delete_address(eth0.ifindex, ip, 32)
-    for _ in range(events // 2):
-        eth0.host.change(add, delete)
