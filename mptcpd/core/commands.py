@@ -47,6 +47,7 @@ class Sockets(Protocol):
     """What is needed of ``nl.diag_client.DiagClient``."""
 
     def connection(self, token: int) -> diag.Connection | None: ...
+    def destroy(self, path: diag.Path, ifindex: int) -> None: ...
 
 
 class ConnectionCommands:
@@ -176,6 +177,17 @@ class ConnectionCommands:
             local,
             remote,
         )
+
+    def drop_subflow(self, connection: Connection, subflow: Subflow) -> None:
+        """As ``destroy_subflow``, and what waits in it to be sent is thrown away.
+
+        The kernel lets a destroyed subflow send its queue to the end, and then a FIN, though all of
+        that is sent over other subflows, too.
+        """
+        self.destroy_subflow(connection, subflow)
+        local, remote = subflow.local, subflow.remote
+        path = diag.Path(local.packed, local.port, remote.packed, remote.port)
+        self._sockets.destroy(path, subflow.ifindex or 0)
 
     def abandon(self, connection: Connection, address: SockAddr | IP | str) -> None:
         """Give up a local address that went away: data moves to the other subflows at once.

@@ -226,6 +226,11 @@ def is_backup(rest: int) -> bool:
     return bool(rest & 1 << 16)
 
 
+def ifindex_of(rest: int) -> int:
+    """0 if the subflow is bound to no interface."""
+    return rest >> 17
+
+
 def _unpacked(path: bytes, rest: int) -> Subflow:
     local, remote = unpack_path(path)
     ids = rest & 0xFF, rest >> 8 & 0xFF

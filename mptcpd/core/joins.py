@@ -124,7 +124,7 @@ class Joins:
             return False
         tried.left.add(pair)
         try:
-            self._pm.destroy_subflow(connection, surplus)
+            self._pm.drop_subflow(connection, surplus)
         except KernelError as error:
             tried.left.discard(pair)
             self._pm.log.debug("%r: %s cannot be closed: %s", connection, surplus.local, error)

@@ -32,8 +32,9 @@ class PathManager:
     log          a logger named after the plugin
 
     For a connection under the userspace path manager: ``announce``, ``remove``,
-    ``create_subflow``, ``destroy_subflow``, ``set_backup``, ``abandon``, ``is_busy``,
-    ``addresses``; they are those of ``core.commands.ConnectionCommands``, where each is described.
+    ``create_subflow``, ``destroy_subflow``, ``drop_subflow``, ``set_backup``, ``abandon``,
+    ``is_busy``, ``addresses``; they are those of ``core.commands.ConnectionCommands``, where each
+    is described.
 
     The kernel's own path manager: ``add_endpoint``, ``remove_endpoint``, ``get_endpoint``,
     ``endpoints``, ``flush_endpoints``, ``set_endpoint_flags``, ``limits``, ``set_limits``,
@@ -66,6 +67,7 @@ class PathManager:
         self.remove = commands.remove
         self.create_subflow = commands.create_subflow
         self.destroy_subflow = commands.destroy_subflow
+        self.drop_subflow = commands.drop_subflow
         self.set_backup = commands.set_backup
         self.abandon = commands.abandon
         self.is_busy = commands.is_busy

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from mptcpd.core.connection import Connection, is_backup, pack_rest
+from mptcpd.core.connection import Connection, ifindex_of, is_backup, pack_rest
 from mptcpd.core.connections import Connections
 from mptcpd.core.path import pack_path, unpack_path
 from mptcpd.nl import diag
@@ -34,7 +34,7 @@ class Diag(Protocol):
     def connections(self) -> Iterator[diag.Connection]: ...
     def subflows(self) -> Iterator[diag.Subflow]: ...
     def connection(self, token: int) -> diag.Connection | None: ...
-    def subflow(self, path: diag.Path) -> diag.Subflow | None: ...
+    def subflow(self, path: diag.Path, ifindex: int = 0) -> diag.Subflow | None: ...
 
 
 class Outcome(NamedTuple):
@@ -75,6 +75,8 @@ class _Resync:
         self._marks: dict[int, int] = {}
         # Subflows other than those that _FIRST says all of, by token and path, packed.
         self._others: dict[int, dict[bytes, int]] = {}
+        # The interfaces that programs bound their connections to, by token.
+        self._bound: dict[int, int] = {}
 
     def run(self, catch_up: Callable[[], object]) -> Outcome:
         known = list(self._table.by_token)
@@ -115,6 +117,8 @@ class _Resync:
             else:
                 self._fresh[token] = Connection(token, pack_path(found.path), False, False)
         self._marks[token] = self._marks.get(token, 0) | mark
+        if found.ifindex:
+            self._bound[token] = found.ifindex
 
     def _subflow(self, flow: diag.Subflow) -> None:
         flags, token = flow.flags, flow.token
@@ -172,7 +176,8 @@ class _Resync:
         if mark & _ROLE:
             return bool(mark & _CLIENT)
         # No subflow of it was seen.
-        flow = self._kernel.subflow(diag_path(connection.first))
+        bound = self._bound.get(connection.token, 0)
+        flow = self._kernel.subflow(diag_path(connection.first), bound)
         return flow is not None and bool(flow.flags & u.MPTCP_SUBFLOW_FLAG_MCAP_LOC)
 
     def _tell_subflows(self, token: int, mark: int) -> tuple[int, int]:
@@ -190,7 +195,7 @@ class _Resync:
             path: rest
             for path, rest in others.items()
             if path not in have
-            and not (connection.closed_before(path) and self._is_down(connection, path))
+            and not (connection.closed_before(path) and self._is_down(connection, path, rest))
         }
         for path, rest in fresh.items():
             connection.put_packed(path, rest)  # connection_established may make a plugin look
@@ -208,13 +213,14 @@ class _Resync:
         return len(fresh), less
 
     def _vanished(self, connection: Connection, path: bytes) -> int:
-        if not self._is_down(connection, path):
+        if not self._is_down(connection, path, connection.rest(path) or 0):
             return 0
         self._table.vanished(connection, path)
         return 1
 
-    def _is_down(self, connection: Connection, path: bytes) -> bool:
-        found = self._kernel.subflow(diag_path(path))
+    def _is_down(self, connection: Connection, path: bytes, rest: int) -> bool:
+        ifindex = ifindex_of(rest) or self._bound.get(connection.token, 0)
+        found = self._kernel.subflow(diag_path(path), ifindex)
         return found is None or found.token != connection.token or not found.flags & _UP
 
 

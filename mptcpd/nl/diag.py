@@ -115,12 +115,20 @@ class Subflow(NamedTuple):
 
 
 def request(
-    family: int, protocol: int, states: int, *, path: Path | None = None, token: int | None = None
+    family: int,
+    protocol: int,
+    states: int,
+    *,
+    path: Path | None = None,
+    ifindex: int = 0,
+    token: int | None = None,
 ) -> bytes:
     """A dump of the sockets of a family and protocol, or one socket by path or token.
 
     protocol  IPPROTO_TCP, or IPPROTO_MPTCP: which does not fit the u8 and goes into an attribute
     states    bits 1 << TCP_*
+    ifindex   of the interface that the socket with this path is bound to: without it the kernel
+              finds only one that is bound to none (net/ipv4/inet_hashtables.c: inet_match)
     token     MPTCP only: the one connection it names (idiag_cookie[0])
     """
     mptcp = protocol == u.IPPROTO_MPTCP
@@ -130,7 +138,7 @@ def request(
     header = _REQUEST.pack(
         family, protocol & 0xFF if mptcp else protocol, ext, 0, states,
         local_port.to_bytes(2, "big"), remote_port.to_bytes(2, "big"), local_ip, remote_ip,
-        0, _NO_COOKIE if token is None else token, _NO_COOKIE if token is None else 0,
+        ifindex, _NO_COOKIE if token is None else token, _NO_COOKIE if token is None else 0,
     )  # fmt: skip
     encoder = _ENCODER.start(header)
     if mptcp:

@@ -53,11 +53,26 @@ class DiagClient:
         payload = self._one(diag.request(AF_INET, u.IPPROTO_MPTCP, 0xFFF, token=token))
         return None if payload is None else diag.parse_connection(payload)
 
-    def subflow(self, path: diag.Path) -> diag.Subflow | None:
-        """The subflow with this path, None if there is none."""
-        family = AF_INET if len(path.local_ip) == 4 else AF_INET6
-        payload = self._one(diag.request(family, u.IPPROTO_TCP, 0xFFF, path=path))
+    def subflow(self, path: diag.Path, ifindex: int = 0) -> diag.Subflow | None:
+        """The subflow with this path, bound to this interface, None if there is none."""
+        payload = self._one(_one_socket(path, ifindex))
         return None if payload is None else diag.parse_subflow(payload)
+
+    def destroy(self, path: diag.Path, ifindex: int = 0) -> None:
+        """Abort a TCP socket, bound to this interface: the peer gets a RST, and what waits in the
+        socket is thrown away.
+
+        Nothing happens where there is none, or where the kernel cannot (CONFIG_INET_DIAG_DESTROY).
+        Source  net/core/sock_diag.c: sock_diag_destroy.
+        """
+        body = _one_socket(path, ifindex)
+        try:
+            self._commands.request(
+                u.SOCK_DESTROY, body, "SOCK_DESTROY", flags=u.NLM_F_ACK, header=diag.REQUEST
+            )
+        except KernelError as error:
+            if error.errno not in (*_GONE, errno.EOPNOTSUPP):
+                raise
 
     def _dump(self, protocol: int, states: int) -> Iterator[bytes]:
         for family in (AF_INET, AF_INET6):
@@ -80,3 +95,8 @@ class DiagClient:
                 return None
             raise
         return answers[0]
+
+
+def _one_socket(path: diag.Path, ifindex: int) -> bytes:
+    family = AF_INET if len(path.local_ip) == 4 else AF_INET6
+    return diag.request(family, u.IPPROTO_TCP, 0xFFF, path=path, ifindex=ifindex)

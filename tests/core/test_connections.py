@@ -332,14 +332,17 @@ def test_a_connection_is_gone_before_its_last_hook(case: Case) -> None:
 
 
 class ScriptedDiag:
-    """sock_diag's answers. ``missed``: subflows that the dump misses, though they are there."""
+    """sock_diag's answers. ``missed``: subflows that the dump misses, though they are there;
+    ``bound``: the interface that the connection's program bound it to."""
 
-    def __init__(self, *flows: diag.Subflow, missed: tuple[diag.Subflow, ...] = ()) -> None:
-        self.flows, self.missed = flows, missed
+    def __init__(
+        self, *flows: diag.Subflow, missed: tuple[diag.Subflow, ...] = (), bound: int = 0
+    ) -> None:
+        self.flows, self.missed, self.bound = flows, missed, bound
 
     def connections(self) -> Iterator[diag.Connection]:
         path = path_of(LOCAL, REMOTE)
-        yield diag.Connection(path, diag.TCP_ESTABLISHED, 0, 0, 1, TOKEN, 0, b"")
+        yield diag.Connection(path, diag.TCP_ESTABLISHED, self.bound, 0, 1, TOKEN, 0, b"")
 
     def subflows(self) -> Iterator[diag.Subflow]:
         yield from self.flows
@@ -347,9 +350,12 @@ class ScriptedDiag:
     def connection(self, token: int) -> diag.Connection | None:
         return next(self.connections()) if token == TOKEN else None
 
-    def subflow(self, path: diag.Path) -> diag.Subflow | None:
-        found = [flow for flow in (*self.flows, *self.missed) if flow.path == path]
-        return found[0] if found else None
+    def subflow(self, path: diag.Path, ifindex: int = 0) -> diag.Subflow | None:
+        for flow in (*self.flows, *self.missed):
+            # One that is bound to an interface is found only by who names that.
+            if flow.path == path and flow.ifindex in (0, ifindex):
+                return flow
+        return None
 
 
 def path_of(local: str, remote: str) -> diag.Path:
@@ -402,6 +408,15 @@ def test_a_connection_that_was_found_has_its_subflows_from_the_first_hook_on(cas
     assert case.noting.calls == [NEW, f"new_subflow established {SECOND} {REMOTE}"]
     assert case.subflow == Subflow(sockaddr(SECOND), sockaddr(REMOTE), 1, 2, False, 3)
     assert resync(found, case.table) == Outcome()
+
+
+def test_a_bound_subflow_that_slips_past_the_dump_is_not_gone(case: Case) -> None:
+    first, second = flow(LOCAL, AS_CLIENT, ifindex=2), flow(SECOND, JOIN_OUT, (1, 2), 3)
+    resync(ScriptedDiag(first, second, bound=2), case.table)
+    case.noting.calls.clear()
+    assert resync(ScriptedDiag(missed=(first, second), bound=2), case.table) == Outcome()
+    assert len(case.connection.subflows) == 2
+    assert case.noting.calls == []
 
 
 def test_a_lost_change_of_priority(established: Case) -> None:

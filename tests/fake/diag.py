@@ -35,9 +35,10 @@ class SockDiag:
 
     def ask(self, request: Request) -> list[tuple[int, bytes]]:
         """Type and payload of each answer. Errors: Refusal."""
-        if request.kind != u.SOCK_DIAG_BY_FAMILY or len(request.body) < _REQUEST.size:
+        known = (u.SOCK_DIAG_BY_FAMILY, u.SOCK_DESTROY)
+        if request.kind not in known or len(request.body) < _REQUEST.size:
             raise Refusal(errno.EINVAL)
-        family, protocol, _ext, _pad, states, sport, dport, src, dst, _dev, token, _ = (
+        family, protocol, _ext, _pad, states, sport, dport, src, dst, dev, token, _ = (
             _REQUEST.unpack_from(request.body)
         )
         for one in request.attributes(_REQUEST.size):
@@ -58,7 +59,12 @@ class SockDiag:
         path = src[:size] + sport + dst[:size] + dport
         for token, flows in self._table.up.items():
             for ends in flows:
-                if _path(ends) == path:
+                # One that is bound to an interface is found only by who names that.
+                bound = self._table.flow(token, ends).ifindex
+                if _path(ends) == path and bound in (None, 0, dev):
+                    if request.kind == u.SOCK_DESTROY:
+                        self._table.drop(token, ends)
+                        return []
                     return [self._subflow(token, ends)]
         raise Refusal(errno.ENOENT)
 

@@ -117,7 +117,7 @@ class Kernel:
                 return self._connection(truth)
         return None
 
-    def subflow(self, path: diag.Path) -> diag.Subflow | None:
+    def subflow(self, path: diag.Path, ifindex: int = 0) -> diag.Subflow | None:
         for truth in [*self.open.values(), *self.lingering]:
             for number, flow in truth.flows.items():
                 if plain(flow.path) == plain(path):

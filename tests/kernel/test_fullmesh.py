@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,8 @@ from mptcpd.nl.rtnl_change import set_link
 from tests.kernel.conftest import TwoHosts
 from tests.kernel.joined import CONFIG, Joined, Recorder, World, bundled, pairs
 
+# As /proc/net/tcp has it: a number in host order.
+SECOND = f"{int.from_bytes(socket.inet_aton('10.0.2.1'), sys.byteorder):08X}"
 FROM_1, FROM_2 = ("10.0.1.1", "10.0.1.2"), ("10.0.2.1", "10.0.1.2")
 
 
@@ -137,6 +141,11 @@ def test_a_busy_connection_gets_a_new_subflow_for_what_waits(world: World) -> No
         "a new subflow instead of the old",
     )
     scene.expect(FROM_2)
+    # What waited in the old one is thrown away, not sent to the end: it would only be in the way.
+    with world.hosts.client, open("/proc/thread-self/net/tcp") as stream:
+        ends = [line.split()[1].split(":") for line in stream][1:]
+    left = {int(port, 16) for ip, port in ends if ip == SECOND}
+    assert left and not left & before
     received = 0
     while received < sent:
         data = server.recv(len(piece) - received % len(piece))

@@ -54,6 +54,13 @@ def ip(text: str) -> bytes:
             "02 06 02 00 02000000 9c40 1f90 0a000001" + "00" * 12 + "0a000002" + "00" * 16
             + "ff" * 8,
         ),
+        (
+            diag.request(
+                AF_INET, 6, 2, path=Path(ip("10.0.0.1"), 1, ip("10.0.0.2"), 2), ifindex=0x1234
+            ),
+            "02 06 02 00 02000000 0001 0002 0a000001" + "00" * 12 + "0a000002" + "00" * 12
+            + "34120000" + "ff" * 8,
+        ),
     ],
 )
 def test_request(body: bytes, text: str) -> None:
@@ -242,3 +249,26 @@ def test_recorded(recording: record.Record, flavour: str) -> None:
     assert {subflow.token for subflow in found} == {token}
     assert [(subflow.local_id, subflow.remote_id) for subflow in found] == [(0, 0), (OURS, 1)]
     assert found[1].flags == 0xCC  # JOIN_REM, JOIN_LOC, FULLY_ESTABLISHED, CONNECTED
+
+
+# --- what struct mptcp_info says ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("info", "outstanding", "received"),
+    [
+        (b"", 0, None),
+        (bytes(31), 0, None),
+        (struct.pack("=16xQQ", 1000, 400), 600, None),
+        (struct.pack("=16xQQ", 5, (1 << 64) - 5), 10, None),
+        (struct.pack("=16xQQ59x", 7, 7), 0, None),
+        (struct.pack("=16xQQ32xQ16xI", 7, 6, 1 << 40, 12), 1, (1 << 40, 12)),
+        (struct.pack("=16xQQ32xQ16xI8x", 7, 6, 1 << 40, 12), 1, (1 << 40, 12)),
+    ],
+)
+def test_what_waits_and_what_came(
+    info: bytes, outstanding: int, received: tuple[int, int] | None
+) -> None:
+    path = Path(ip("10.0.0.1"), 1, ip("10.0.0.2"), 2)
+    found = Connection(path, 1, 0, 0, 1, 7, 0, info)
+    assert (found.outstanding, found.received) == (outstanding, received)

@@ -27,8 +27,9 @@ class Scripted:
         self.asked: list[tuple[str, bytes]] = []
 
     def _answer(self, how: str, kind: int, body: bytes, command: str, header: int) -> list[bytes]:
-        assert (kind, command, header) == (u.SOCK_DIAG_BY_FAMILY, "SOCK_DIAG_BY_FAMILY", 56)
-        self.asked.append((how, body))
+        known = {u.SOCK_DIAG_BY_FAMILY: "SOCK_DIAG_BY_FAMILY", u.SOCK_DESTROY: "SOCK_DESTROY"}
+        assert (command, header) == (known[kind], 56)
+        self.asked.append((how if kind == u.SOCK_DIAG_BY_FAMILY else "destroy", body))
         answer = self.answers.pop(0)
         if isinstance(answer, KernelError):
             raise answer
@@ -40,7 +41,7 @@ class Scripted:
     def request(
         self, kind: int, body: bytes, command: str, *, flags: int, header: int
     ) -> list[bytes]:
-        assert flags == 0
+        assert flags == (u.NLM_F_ACK if kind == u.SOCK_DESTROY else 0)
         return self._answer("request", kind, body, command, header)
 
 
@@ -113,10 +114,26 @@ def test_one_subflow(size: int) -> None:
     gone = refusal(errno.ESTALE)
     script = Scripted([sock(7, subflow=True, family=family)], gone, [sock(7, subflow=False)])
     client = DiagClient(script)
-    found = client.subflow(path)
+    found = client.subflow(path, 5)
     assert found is not None
     assert (found.token, found.path) == (7, path)
     assert client.subflow(path) is None
     assert client.subflow(path) is None  # plain TCP
-    body = diag.request(family, socket.IPPROTO_TCP, 0xFFF, path=path)
-    assert script.asked == [("request", body)] * 3
+    bound, body = (
+        diag.request(family, socket.IPPROTO_TCP, 0xFFF, path=path, ifindex=ifindex)
+        for ifindex in (5, 0)
+    )
+    assert script.asked == [("request", bound)] + [("request", body)] * 2
+
+
+def test_a_socket_is_aborted() -> None:
+    path = Path(bytes(4), 1, bytes(4), 2)
+    refused = map(refusal, (errno.ENOENT, errno.EOPNOTSUPP, errno.EPERM))
+    script = Scripted([], *refused)
+    client = DiagClient(script)
+    for _time in range(3):
+        client.destroy(path, 4)
+    with pytest.raises(KernelError):
+        client.destroy(path, 4)
+    body = diag.request(AF_INET, socket.IPPROTO_TCP, 0xFFF, path=path, ifindex=4)
+    assert script.asked == [("destroy", body)] * 4
