@@ -14,6 +14,8 @@ LAUNCHER := $(PREFIX)/sbin/mptcpd
 MPTCPIZE := $(PREFIX)/bin/mptcpize
 UNIT     := $(PREFIX)/lib/systemd/system/mptcpd.service
 MAN8     := $(PREFIX)/share/man/man8
+BASH     := $(PREFIX)/share/bash-completion/completions
+ZSH      := $(PREFIX)/share/zsh/site-functions
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo check fuzz bench install uninstall clean
@@ -70,6 +72,8 @@ install: $(ABI)
 	sed -i 's|mptcpd\.cli\.daemon|mptcpd.cli.mptcpize|; s|the mptcpd that|the mptcpize that|' "$(DESTDIR)$(MPTCPIZE)"
 	install -D -m 644 packaging/mptcpd.service "$(DESTDIR)$(UNIT)"
 	sed -i 's|@LAUNCHER@|$(LAUNCHER)|' "$(DESTDIR)$(UNIT)"
+	install -D -m 644 -t "$(DESTDIR)$(BASH)" packaging/bash/mptcpize
+	install -D -m 644 -t "$(DESTDIR)$(ZSH)" packaging/zsh/_mptcpize
 	install -D -m 644 -t "$(DESTDIR)$(MAN8)" man/mptcpd.8 man/mptcpize.8
 	sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$(DESTDIR)$(MAN8)/mptcpd.8"
 	[ -e "$(DESTDIR)$(CONF)" ] || install -D -m 644 etc/mptcpd.conf "$(DESTDIR)$(CONF)"
@@ -78,6 +82,7 @@ install: $(ABI)
 uninstall:
 	rm -f "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(UNIT)" "$(DESTDIR)$(MAN8)/mptcpd.8"
 	rm -f "$(DESTDIR)$(MPTCPIZE)" "$(DESTDIR)$(MAN8)/mptcpize.8"
+	rm -f "$(DESTDIR)$(BASH)/mptcpize" "$(DESTDIR)$(ZSH)/_mptcpize"
 	rm -rf "$(DESTDIR)$(LIB)/mptcpd"
 	find plugins -name '*.py' -exec rm -f "$(DESTDIR)$(LIB)/{}" ';'
 	rm -rf "$(DESTDIR)$(LIB)/plugins/__pycache__"

@@ -86,6 +86,8 @@ def test_layout(installed: pathlib.Path) -> None:
         "lib/systemd/system/mptcpd.service",
         "share/man/man8/mptcpd.8",
         "share/man/man8/mptcpize.8",
+        "share/bash-completion/completions/mptcpize",
+        "share/zsh/site-functions/_mptcpize",
     } <= names
     library = prefix / "lib/mptcpd"
     sources = {file.relative_to(library) for file in library.glob("mptcpd/**/*.py")}

@@ -151,6 +151,7 @@ def test_iperf3(lone_host: Host) -> None:
 
 
 NGINX = """
+{user}
 worker_processes 2;
 pid {folder}/pid;
 error_log {folder}/error.log;
@@ -175,7 +176,8 @@ def test_nginx(lone_host: Host, tmp_path: pathlib.Path) -> None:
     with mptcpized.listening(lone_host) as upstream:
         address, port = upstream.getsockname()
         file = folder / "nginx.conf"
-        file.write_text(NGINX.format(folder=folder, port=port))
+        user = "" if mptcpized.every_user() else "user root root;"
+        file.write_text(NGINX.format(folder=folder, port=port, user=user))
         mark = f"nginx {os.getpid()}"
         started = mptcpized.run(
             lone_host, "run", program, "-e", f"{folder}/error.log", "-c", str(file), mark=mark
