@@ -5,9 +5,6 @@ from __future__ import annotations
 from ipaddress import IPv4Address, ip_address
 
 import pytest
-from hypothesis import assume
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mptcpd.core.address import SockAddr, sockaddr
 from mptcpd.core.ids import MAX_ID, AddressIds, NoFreeId
@@ -120,60 +117,3 @@ def test_one_ip_with_two_endpoints() -> None:
     ids.learn(told(("10.0.0.1:1000", 4), ("10.0.0.1:2000", 1)))
     assert ids.get("10.0.0.1") == 4
     assert ids.get("10.0.0.2") == 2
-
-
-ADDRESSES = st.sampled_from([f"10.0.0.{number}" for number in range(1, 7)])
-IDS = st.integers(1, 8)
-
-
-class AgainstModel(RuleBasedStateMachine):
-    """Claim: no ID is held twice, no ID changes by itself, and the lowest free one is given,
-
-    except that an address gets the ID again that it had last, if no other had it since.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ids = AddressIds()
-        self.model: dict[str, int] = {}
-        self.former: dict[int, str] = {}
-        self.kernel: dict[int, str] = {}
-
-    @rule(address=ADDRESSES)
-    def get(self, address: str) -> None:
-        got = self.ids.get(address)
-        if address not in self.model:
-            held = set(self.model.values())
-            theirs = [i for i, owner in self.kernel.items() if owner == address and i not in held]
-            again = [i for i, owner in self.former.items() if owner == address]
-            free = [i for i in (*again, *range(1, 20)) if i not in held and i not in self.kernel]
-            assert got == [*theirs, *free][0]
-            self.model[address] = got
-            self.former = {
-                i: owner for i, owner in self.former.items() if i != got and owner != address
-            }
-        assert got == self.model[address]
-
-    @rule(address=ADDRESSES)
-    def remove(self, address: str) -> None:
-        had = self.model.pop(address, None)
-        assert self.ids.remove(address) == had
-        if had is not None:
-            self.former[had] = address
-
-    @rule(endpoints=st.dictionaries(IDS, ADDRESSES, max_size=8))
-    def learn(self, endpoints: dict[int, str]) -> None:
-        assume(len(set(endpoints.values())) == len(endpoints))
-        self.kernel = endpoints
-        self.ids.learn(told(*((address, ident) for ident, address in endpoints.items())))
-
-    @invariant()
-    def none_twice(self) -> None:
-        held = [self.ids.find(f"10.0.0.{number}") for number in range(1, 7)]
-        assert held == [self.model.get(f"10.0.0.{number}") for number in range(1, 7)]
-        numbers = [ident for ident in held if ident is not None]
-        assert len(set(numbers)) == len(numbers)
-        assert all(1 <= ident <= MAX_ID for ident in numbers)
-
-
-TestAgainstModel = AgainstModel.TestCase

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -205,14 +206,44 @@ def _passes(program: list[tuple[int, int, int, int]], data: bytes) -> int:
             raise AssertionError(f"an instruction that is not known here: {code:#x}")
 
 
+class Stranger:
+    """Who connects to a listening socket without joining, once accepted."""
+
+    def __init__(self, listener: ListeningSocket) -> None:
+        self._listener, self._linger = listener, b""
+
+    def setsockopt(self, _level: int, option: int, value: bytes) -> None:
+        if option == socket.SO_LINGER:
+            self._linger = value
+
+    def __enter__(self) -> Stranger:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        # l_onoff 1, l_linger 0: closed with a reset
+        self._listener.reset += self._linger == (1).to_bytes(4, sys.byteorder) + bytes(4)
+
+
 class ListeningSocket(Ready):
-    """An MPTCP socket, as far as it listens. Nobody ever connects who is no join."""
+    """An MPTCP socket, as far as it listens.
+
+    waiting  strangers that have connected, and were not accepted yet
+    fails    what the next accept fails with; reset: strangers that were turned away
+    """
 
     def __init__(self, kernel: FakeKernel) -> None:
         super().__init__()
         self._kernel = kernel
         self._at: SockAddr | None = None
         self._listens = False
+        self.waiting = self.fails = self.reset = 0
+        self.closed = False
+
+    def connect(self, strangers: int, fails: int = 0) -> None:
+        """So many connect that are no joins."""
+        self.waiting += strangers
+        self.fails = fails
+        self.say(True)
 
     def setblocking(self, _blocking: bool) -> None: ...
 
@@ -231,12 +262,23 @@ class ListeningSocket(Ready):
         return str(self._at.ip), self._at.port
 
     def accept(self) -> Any:
-        raise BlockingIOError
+        if not self.waiting:
+            raise BlockingIOError
+        number, self.fails = self.fails, 0
+        if number == errno.ECONNABORTED:
+            self.waiting -= 1
+        self.say(bool(self.waiting))
+        if number:
+            raise OSError(number, os.strerror(number))
+        self.waiting -= 1
+        self.say(bool(self.waiting))
+        return Stranger(self), ("10.8.8.8", 1234)
 
     def close(self) -> None:
         if self._listens and self._at is not None:
             self._listens = False
             self._kernel.listens(self._at, False)
+        self.closed = True
         super().close()
 
 

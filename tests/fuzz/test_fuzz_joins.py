@@ -1,0 +1,253 @@
+"""Claim: a pair of addresses is tried once, and once more only when something about it is new; a
+connection never loses its last subflow by us; what we closed ourselves counts as no failure.
+
+Policies ask for subflows at any time; the kernel refuses, subflows come up, fail and close in any
+order; local addresses go and return, the peer announces its own again, connections end. The model
+notes for each pair whether it may be asked for, and knows nothing of how that is remembered.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mptcpd.core.address import SockAddr, sockaddr
+from mptcpd.core.connection import Subflow
+from mptcpd.core.joins import Joins, Pair
+from mptcpd.nl.errors import KernelError
+from tests.core.stubs import link
+
+LOCALS = [sockaddr(text) for text in ("10.0.1.1", "10.0.2.1", "fd00::1")]
+REMOTES = [sockaddr(text) for text in ("10.0.1.2:80", "10.0.2.2:80", "[fd00::2]:80")]
+CONNECTIONS = st.sampled_from([1, 1, 1, 2])
+# Few of each, so that things come together: of two families only once in a while.
+LOCAL = st.sampled_from([*LOCALS[:2] * 3, LOCALS[2]])
+REMOTE = st.sampled_from([*REMOTES[:2] * 3, REMOTES[2]])
+PICK = st.integers(0, 10**6)
+_KERNELS = "userspace PM not selected"
+
+
+class Connection:
+    """A connection, and what the model knows of its pairs."""
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+        self.subflows: dict[int, Subflow] = {}
+        self.closing: list[Subflow] = []  # closed, but we have not heard of it
+        self.pending: set[Pair] = set()
+        self.barred: set[Pair] = set()  # not to be tried until something is new
+        self.ours: set[Pair] = set()  # closed by us
+        self.waits: set[Any] = set()  # local IPs to be left when there is another subflow
+
+    def close(self, flow: Subflow) -> None:
+        """The kernel closes it; the event comes later."""
+        number = next(n for n, each in self.subflows.items() if each == flow)
+        self.closing.append(self.subflows.pop(number))
+
+
+def pair_of(flow: Subflow) -> Pair:
+    return flow.local.ip, flow.remote
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections: dict[int, Connection] = {}
+        self.refusal: KernelError | None = None
+        self.asked: list[Pair] = []
+        self.count = 0
+        self.may_leave: set[Any] = set()  # local IPs that may be abandoned now
+        self.log = logging.getLogger("test")
+        pm: Any = self  # what Joins needs of a PathManager is here
+        self.joins = Joins(pm)
+
+    @initialize()
+    def one_is_open(self) -> None:
+        self.opens(1)
+
+    # As the PathManager.
+
+    def create_subflow(
+        self, connection: Connection, local: SockAddr, remote: SockAddr, **_options: Any
+    ) -> None:
+        self.asked.append((local.ip, remote))
+        if self.refusal is not None:
+            raise self.refusal
+
+    def abandon(self, connection: Connection, address: SockAddr) -> None:
+        """Only an address that is gone, and never the last subflow: some other must carry on."""
+        assert address.ip in self.may_leave
+        flows = list(connection.subflows.values())
+        gone = [flow for flow in flows if flow.local.ip == address.ip]
+        assert not flows or len(gone) < len(flows)
+        for flow in gone:
+            connection.ours.add(pair_of(flow))
+            connection.close(flow)
+        if self.refusal is not None:
+            raise self.refusal
+
+    # What happens.
+
+    @rule(token=CONNECTIONS)
+    def opens(self, token: int) -> None:
+        if token not in self.connections:
+            connection: Any = Connection(token)
+            self.connections[token] = connection
+            connection.subflows[0] = Subflow(LOCALS[0], REMOTES[0])
+            self.joins.follow(connection)
+
+    @rule(token=CONNECTIONS, really=st.sampled_from([False, False, True]))
+    def ends(self, token: int, really: bool) -> None:
+        if not really:
+            return
+        connection: Any = self.connections.pop(token, None) or Connection(token)
+        self.joins.forget(connection)
+
+    @rule(token=CONNECTIONS, local=LOCAL, remote=REMOTE)
+    def joins_are_asked_for(self, token: int, local: SockAddr, remote: SockAddr) -> None:
+        connection: Any = self.connections.get(token) or Connection(token)
+        pair = local.ip, remote
+        there = pair in map(pair_of, connection.subflows.values())
+        may = (
+            token in self.connections
+            and local.ip.version == remote.ip.version
+            and pair not in connection.pending | connection.barred
+            and not there
+        )
+        self.asked.clear()
+        interface: Any = Interface()
+        started = self.joins.join(connection, interface, local, remote, 0)
+        assert self.asked == ([pair] if may else [])
+        assert started == (may and self.refusal is None)
+        if started:
+            connection.pending.add(pair)
+        elif may and self.refusal is not None:
+            if self.refusal.words == _KERNELS:
+                del self.connections[token]
+            else:
+                connection.barred.add(pair)
+
+    @rule(token=CONNECTIONS, pick=PICK)
+    def comes_up(self, token: int, pick: int) -> None:
+        """One that was asked for; or one that the peer made, with any pair."""
+        connection: Any = self.connections.get(token)
+        if connection is None:
+            return
+        pairs = sorted(connection.pending, key=str)
+        if pick % 3 == 0 or not pairs:
+            pairs = [(LOCALS[pick % 2].ip, REMOTES[pick // 2 % 2])]
+        ip, remote = pairs[pick % len(pairs)]
+        self.count += 1
+        flow = Subflow(SockAddr(ip, 40_000 + self.count), remote)
+        connection.subflows[self.count] = flow
+        connection.pending.discard(pair_of(flow))
+        connection.barred.discard(pair_of(flow))
+        self.may_leave = connection.waits - {ip}
+        connection.waits &= {ip}
+        self.joins.came_up(connection, flow)
+        assert not self.may_leave & {each.local.ip for each in connection.subflows.values()}
+
+    @rule(token=CONNECTIONS, pick=PICK)
+    def fails(self, token: int, pick: int) -> None:
+        connection: Any = self.connections.get(token)
+        if connection is None or not connection.pending:
+            return
+        ip, remote = sorted(connection.pending, key=str)[pick % len(connection.pending)]
+        connection.closing.append(Subflow(SockAddr(ip, 9), remote, error=errno.ECONNREFUSED))
+
+    @rule(token=CONNECTIONS, pick=PICK)
+    def closes(self, token: int, pick: int) -> None:
+        connection = self.connections.get(token)
+        if connection is not None and connection.subflows:
+            flows = list(connection.subflows.values())
+            connection.close(flows[pick % len(flows)])
+
+    @rule(token=CONNECTIONS, pick=PICK)
+    def closing_is_heard_of(self, token: int, pick: int) -> None:
+        connection: Any = self.connections.get(token)
+        if connection is None or not connection.closing:
+            return
+        flow = connection.closing.pop(pick % len(connection.closing))
+        pair = pair_of(flow)
+        if pair in connection.ours:
+            connection.ours.discard(pair)
+        else:
+            connection.barred.add(pair)
+            connection.pending.discard(pair)
+        self.joins.closed(connection, flow)
+
+    @rule(token=CONNECTIONS)
+    def all_closing_is_heard_of(self, token: int) -> None:
+        while token in self.connections and self.connections[token].closing:
+            self.closing_is_heard_of(token, 0)
+
+    @rule(local=LOCAL)
+    def local_is_new(self, local: SockAddr) -> None:
+        for connection in self.connections.values():
+            connection.barred = {pair for pair in connection.barred if pair[0] != local.ip}
+            connection.waits.discard(local.ip)
+        self.joins.local_is_new(local)
+
+    @rule(token=CONNECTIONS, remote=REMOTE)
+    def remote_is_new(self, token: int, remote: SockAddr) -> None:
+        connection: Any = self.connections.get(token) or Connection(token)
+        connection.barred = {pair for pair in connection.barred if pair[1].ip != remote.ip}
+        self.joins.remote_is_new(connection, remote)
+
+    @rule(token=CONNECTIONS, local=LOCAL)
+    def local_is_gone(self, token: int, local: SockAddr) -> None:
+        connection: Any = self.connections.get(token)
+        if connection is None:
+            return
+        connection.pending = {pair for pair in connection.pending if pair[0] != local.ip}
+        if {flow.local.ip for flow in connection.subflows.values()} == {local.ip}:
+            connection.waits.add(local.ip)
+            # Anything else may be tried again, to take over.
+            connection.barred = {pair for pair in connection.barred if pair[0] == local.ip}
+            self.may_leave = set()
+        else:
+            self.may_leave = {local.ip}
+        self.joins.local_is_gone(connection, local)
+        assert not self.may_leave & {each.local.ip for each in connection.subflows.values()}
+
+    @rule(local=LOCAL, remote=REMOTE, up=st.booleans())
+    def local_goes_and_returns(self, local: SockAddr, remote: SockAddr, up: bool) -> None:
+        """The usual course of it, which single steps come upon too rarely."""
+        self.local_is_gone(1, local)
+        self.all_closing_is_heard_of(1)
+        self.local_is_new(local)
+        self.joins_are_asked_for(1, local, remote)
+        if up:
+            self.comes_up(1, 1)
+        else:
+            self.fails(1, 0)
+            self.all_closing_is_heard_of(1)
+
+    @rule(words=st.sampled_from([None] * 5 + ["connect error: -99", _KERNELS]))
+    def kernel_refuses(self, words: str | None) -> None:
+        command = "MPTCP_PM_CMD_SUBFLOW_CREATE"
+        self.refusal = None if words is None else KernelError(command, errno.EINVAL, words)
+
+    @precondition(lambda self: self.connections)
+    @invariant()
+    def as_in_the_model(self) -> None:
+        found = {each.token for each in self.joins.followed()}
+        assert found == self.connections.keys()
+        for token, connection in self.connections.items():
+            asked: Any = connection
+            assert self.joins.pending(asked) == connection.pending, token
+
+
+class Interface:
+    """What is read of one."""
+
+    index, name, address_flags = link().ifindex, "eth2", ("backup",)
+
+
+TestJoins = Machine.TestCase
+TestJoins.settings = settings(stateful_step_count=80)
