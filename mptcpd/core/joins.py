@@ -31,8 +31,9 @@ class _Tried:
     def __init__(self) -> None:
         self.pending: set[Pair] = set()
         self.failed: set[Pair] = set()
-        # Closed by us with their address: that they close is no failure.
-        self.left: set[Pair] = set()
+        # Subflows that we have closed (both ends with ports): that they close is no failure, and
+        # until that is told there seem to be more subflows than there are.
+        self.left: set[tuple[SockAddr, SockAddr]] = set()
         # Local addresses that went away while there was no other subflow to move the data to.
         self.gone: set[IP] = set()
 
@@ -122,11 +123,11 @@ class Joins:
         surplus = self._renewals.came_up(connection, subflow)
         if surplus is None:
             return False
-        tried.left.add(pair)
+        tried.left.add(_ends(surplus))
         try:
             self._pm.drop_subflow(connection, surplus)
         except KernelError as error:
-            tried.left.discard(pair)
+            tried.left.discard(_ends(surplus))
             self._pm.log.debug("%r: %s cannot be closed: %s", connection, surplus.local, error)
         return True
 
@@ -137,8 +138,8 @@ class Joins:
         tried, pair = self._tried(connection), _pair(subflow)
         if self._renewals.closed(connection, subflow):
             return  # the one that it was to replace is still there
-        if pair in tried.left:
-            tried.left.discard(pair)
+        if _ends(subflow) in tried.left:
+            tried.left.discard(_ends(subflow))
             return
         tried.failed.add(pair)
         tried.pending.discard(pair)
@@ -167,8 +168,8 @@ class Joins:
             return
         ip, tried = address.ip, self._tried(connection)
         tried.pending = {pair for pair in tried.pending if pair[0] != ip}
-        locals_used = {flow.local.ip for flow in connection.subflows.values()}
-        if locals_used == {ip}:
+        flows = [flow for flow in connection.subflows.values() if _ends(flow) not in tried.left]
+        if {flow.local.ip for flow in flows} == {ip}:
             tried.gone.add(ip)
             tried.failed = {pair for pair in tried.failed if pair[0] == ip}
         else:
@@ -177,10 +178,13 @@ class Joins:
 
     def _abandon(self, connection: Connection, ip: IP) -> None:
         flows = connection.subflows.values()
-        self._tried(connection).left |= {_pair(flow) for flow in flows if flow.local.ip == ip}
+        leaving = {_ends(flow) for flow in flows if flow.local.ip == ip}
+        tried = self._tried(connection)
+        tried.left |= leaving
         try:
             self._pm.abandon(connection, SockAddr(ip))
         except KernelError as error:
+            tried.left -= leaving
             self._pm.log.debug("%r: %s cannot be left: %s", connection, ip, error)
 
     def _tried(self, connection: Connection) -> _Tried:
@@ -192,6 +196,10 @@ class Joins:
 
 def _pair(subflow: Subflow) -> Pair:
     return subflow.local.ip, subflow.remote
+
+
+def _ends(subflow: Subflow) -> tuple[SockAddr, SockAddr]:
+    return subflow.local, subflow.remote
 
 
 def remotes(connection: Connection) -> Iterator[tuple[SockAddr, int]]:

@@ -169,6 +169,19 @@ def test_the_last_subflow_stays_until_there_is_another(world: World) -> None:
     scene.sockets.exchange()
 
 
+def test_both_paths_are_lost_at_once(world: World) -> None:
+    scene = Scene(world)
+    scene.expect(FROM_1, FROM_2)
+    first, second = world.hosts.first.one, world.hosts.second.one
+    for end in (first, second):
+        world.hosts.client.change(set_link(end.ifindex, up=False))
+    world.until(lambda: len(pairs(scene.connection)) == 1, "one subflow to close")
+    world.hosts.client.change(set_link(first.ifindex, up=True))
+    add_default_route(first, "10.0.1.2", metric=100)
+    world.until(lambda: pairs(scene.connection) == {FROM_1}, "a subflow over the path that is back")
+    scene.sockets.exchange()
+
+
 def interfaces(daemon: Joined) -> list[object]:
     return [interface.addresses for interface in daemon.daemon.network.interfaces.values()]
 
