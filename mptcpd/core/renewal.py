@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mptcpd.core.address import IP, SockAddr
 from mptcpd.core.connections import Connection, Subflow
-from mptcpd.nl.errors import KernelError
+from mptcpd.nl.errors import KernelError, NetlinkError
 
 if TYPE_CHECKING:
     from mptcpd.core.pm import PathManager
@@ -57,11 +58,13 @@ class Renewals:
 
         Only of connections that we opened: a peer behind a firewall cannot be joined.
         """
-        if connection.server_side or len(self._old) >= MOST or not self._pm.is_busy(connection):
+        if connection.server_side or self._full() or not self._is_busy(connection):
             return
         for old in connection.subflows.values():
             key = _key(connection, old)
             if old.local.ip == lost or key in self._old:
+                continue
+            if connection.deny_join_id0 and not old.remote_id:
                 continue
             interface = next(
                 (
@@ -87,6 +90,18 @@ class Renewals:
                 self._pm.log.debug("%r: %s is not renewed: %s", connection, old.local, error)
                 continue
             self._old[key] = _Old(old, self._clock() + IN_TIME)
+
+    def _full(self) -> bool:
+        """Those that are too late do not count: the kernel may try for minutes."""
+        latest = list(islice(reversed(self._old.values()), MOST))
+        return len(latest) == MOST and (not latest or latest[-1].until > self._clock())
+
+    def _is_busy(self, connection: Connection) -> bool:
+        try:
+            return self._pm.is_busy(connection)
+        except NetlinkError as error:
+            self._pm.log.debug("%r: not known whether it is busy: %s", connection, error)
+            return False
 
     def came_up(self, connection: Connection, subflow: Subflow) -> Subflow | None:
         """The subflow to be destroyed now that this one is up, None if it replaces none.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from mptcpd.core import renewal
 from mptcpd.core.config import Config
+from mptcpd.nl import uapi as u
+from mptcpd.nl.errors import KernelError
 from plugins.fullmesh import Fullmesh
 from plugins.sspi import Sspi
 from tests.core.following import Daemon
@@ -127,6 +131,45 @@ def test_a_connection_that_ends_meanwhile(case: Case) -> None:
     case.kernel.close()
     assert case.renewed() == ["SUBFLOW_CREATE"]
     assert case.joins.followed() == []
+
+
+def test_a_peer_that_denies_joins_to_its_initial_address(case: Case) -> None:
+    case.kernel.close()
+    case.kernel.open(flags=u.MPTCP_PM_EV_FLAG_DENY_JOIN_ID0)
+    case.kernel.peer_announces("10.0.9.9:80", 5)
+    case.settle()
+    case.kernel.waiting[TOKEN] = MIB
+    case.lose("10.0.2.1/24 3")
+    assert not [line for line in case.settle() if "CREATE" in line and "10.0.1.2" in line]
+
+
+def test_where_it_is_not_known_whether_a_connection_is_busy(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nothing is renewed, and every connection is still moved to another path."""
+
+    def refuse(token: int) -> None:
+        raise KernelError("SOCK_DIAG_BY_FAMILY", errno.ENOMEM)
+
+    case.kernel.open(TOKEN + 1, "10.0.1.1:5001")
+    case.settle()
+    monkeypatch.setattr(case.sockets, "connection", refuse)
+    case.lose("10.0.1.1/24 2")
+    assert case.renewed() == []
+    assert case.pairs() == case.pairs(TOKEN + 1) == ["10.0.2.1 10.0.1.2"]
+
+
+def test_those_that_come_to_nothing_leave_room_for_others(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tries for two minutes to reach a peer that does not answer."""
+    monkeypatch.setattr(renewal, "MOST", 1)
+    monkeypatch.setattr(renewal, "IN_TIME", -1.0)
+    case.kernel.waiting.update({TOKEN: MIB, TOKEN + 1: MIB})
+    case.kernel.open(TOKEN + 1, "10.0.1.1:5001")
+    case.settle()
+    case.lose("10.0.1.1/24 2")
+    assert len(case.kernel.pending) == 2
 
 
 def test_only_so_many_at_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
