@@ -2,6 +2,7 @@
 
 HYPOTHESIS_PROFILE   "gate" (default): the same examples on every machine and every run, so that a
                      failure belongs to the change; "hunt": new ones from --hypothesis-seed.
+                     tests/test_gate.py holds "gate" to that.
 HUNT_EXAMPLES        how many examples "hunt" tries for each test.
 
 A fuzz test sets no max_examples of its own, or hunting could not raise it.
@@ -10,6 +11,7 @@ A fuzz test sets no max_examples of its own, or hunting could not raise it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 
 import pytest
@@ -31,7 +33,16 @@ settings.register_profile(
     max_examples=int(os.environ.get("HUNT_EXAMPLES", "1000")),
     print_blob=True,
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "gate")
+settings.load_profile(PROFILE)
+# hypothesis likes to draw numbers and strings that stand in the modules loaded so far: then what a
+# test is given depends on which other tests were collected, and on any change to any of them.
+# There is no setting against it; a version without this module or function never looked.
+with contextlib.suppress(ImportError):
+    from hypothesis.internal.conjecture import providers
+
+    if PROFILE == "gate" and hasattr(providers, "_get_local_constants"):
+        providers._get_local_constants = lambda: providers._local_constants  # still none
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

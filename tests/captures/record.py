@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mptcpd.nl import genl, messages
+from tests.captures.swapped import here
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -80,6 +81,12 @@ def read(file: Path) -> Record:
 
 
 def load(kind: str) -> list[Record]:
-    """The recordings of a kind, ``events`` or ``replies``, that are in this host's byte order."""
+    """The recordings of a kind, ``events`` or ``replies``, in this host's byte order.
+
+    Those of a kernel of the other order are turned into it (``swapped``).
+    """
     records = [read(file) for file in sorted(FOLDER.glob(f"{kind}-*.txt"))]
-    return [record for record in records if record.byte_order == sys.byteorder]
+    for recording in records:
+        for name, message in recording.messages.items():
+            recording.messages[name] = here(kind, name, message, recording.byte_order)
+    return records

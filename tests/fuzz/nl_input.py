@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from hypothesis import strategies as st
 
 from mptcpd.nl import messages, mptcp_event
-from mptcpd.nl.errors import DecodeError
 from tests.captures import record
+from tests.fuzz import damage
+from tests.fuzz.parsers import EVENTS, REPLIES
 
-EVENTS = [data for recording in record.load("events") for data in recording.messages.values()]
-REPLIES = [data for recording in record.load("replies") for data in recording.messages.values()]
+# Answers of sock_diag, and dumps of mptcp_pm and rtnetlink, as whole messages and as payloads.
+_REPLIES = [item for recording in record.load("replies") for item in recording.messages.items()]
+SOCKET_MESSAGES = [
+    data for name, data in _REPLIES
+    if name.startswith(("connections/", "subflows/"))
+    and not name.endswith("request") and len(data) >= 88
+]  # fmt: skip
+SOCKETS = [data[messages.HEADER :] for data in SOCKET_MESSAGES]
+DUMPED = [
+    data for name, data in _REPLIES
+    if name.startswith(("endpoints.", "links.", "routes/")) and not name.endswith("request")
+]  # fmt: skip
 
 ANY = st.binary(max_size=200)
-NUMBERS = st.sampled_from([0, 1, 2, 3, 4, 5, 7, 8, 0x7F, 0x80, 0xFF])
 
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: list[bytes]) -> bytes:
-    """Bytes of a kernel, or of nobody, with a few of them changed, cut, doubled or put in."""
-    data = bytearray(draw(st.sampled_from(whole)) if whole else draw(ANY))
-    for _each in range(draw(st.integers(0, 4))):
-        place = draw(st.integers(0, len(data)))
-        match draw(st.integers(0, 5)):
-            case 0 | 1 if place < len(data):
-                data[place] = draw(NUMBERS)
-            case 2:
-                del data[place:]
-            case 3:
-                del data[place : place + draw(st.integers(1, 8))]
-            case 4:
-                data[place:place] = draw(st.binary(min_size=1, max_size=8))
-            case 5:
-                data[place:place] = data[place : place + draw(st.integers(1, 24))]
-            case _:
-                pass
-    return bytes(data)
+    """Messages of a kernel after something bad has happened to them."""
+
+    def choose(low: int, high: int) -> int:
+        return draw(st.integers(low, high))
+
+    return damage.damaged(draw(st.sampled_from(whole)), choose)
+
+
+@st.composite
+def hit(draw: st.DrawFn, whole: list[bytes]) -> bytes:
+    """Any bytes with a few of them changed, cut, doubled or put in."""
+
+    def choose(low: int, high: int) -> int:
+        return draw(st.integers(low, high))
+
+    return damage.hit(draw(st.sampled_from(whole)), choose)
+
+
+def payloads(whole: list[bytes]) -> st.SearchStrategy[bytes]:
+    """What lies behind the nlmsghdr of damaged messages."""
+    return damaged(whole).map(lambda message: message[messages.HEADER :])
 
 
 def with_header(payload: bytes) -> bytes:
@@ -59,25 +70,29 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return head + payload + bytes(-length & 3)
 
 
-ATTRIBUTES = st.lists(st.builds(attribute, KINDS, PAYLOADS), max_size=12).map(b"".join)
+def nested(depth: int, kind: int, payload: bytes) -> bytes:
+    """Nests in nests, as deep as 16 bits of length allow."""
+    for _level in range(depth):
+        payload = attribute(kind, payload)
+    return payload
+
+
+LEAVES = st.builds(attribute, KINDS, PAYLOADS)
+NESTS = st.recursive(
+    st.lists(LEAVES, max_size=3).map(b"".join),
+    lambda inner: st.lists(st.builds(attribute, KINDS, inner), max_size=3).map(b"".join),
+    max_leaves=8,
+)
+DEEP = st.builds(nested, st.integers(0, 400), KINDS, PAYLOADS)
+ATTRIBUTES = st.lists(LEAVES, max_size=12).map(b"".join)
 EVENT_KINDS = st.sampled_from(sorted(mptcp_event.EVENTS)) | st.integers(0, 255)
-STRUCTURED = st.builds(lambda kind, rest: bytes([kind, 1, 0, 0]) + rest, EVENT_KINDS, ATTRIBUTES)
-EVENT_PAYLOADS = st.one_of(
-    damaged([data[messages.HEADER :] for data in EVENTS]), STRUCTURED, ANY
+STRUCTURED = st.builds(
+    lambda kind, rest: bytes([kind, 1, 0, 0]) + rest, EVENT_KINDS, ATTRIBUTES | NESTS | DEEP
 )
-PAYLOAD = st.one_of(
-    damaged([data[messages.HEADER :] for data in EVENTS + REPLIES]), STRUCTURED, ATTRIBUTES, ANY
-)
+EVENT_PAYLOADS = st.one_of(payloads(EVENTS), STRUCTURED, ANY)
+PAYLOAD = st.one_of(payloads(EVENTS + REPLIES), STRUCTURED, ATTRIBUTES, NESTS, DEEP, ANY)
 DATAGRAMS = st.one_of(
     st.lists(damaged(EVENTS + REPLIES), max_size=3).map(b"".join),
     PAYLOAD.map(with_header),
     ANY,
 )
-
-
-def outcome(parser: Callable[[Any], Any], data: bytes | bytearray) -> Any:
-    """The value, or the error's words."""
-    try:
-        return parser(data)
-    except DecodeError as error:
-        return f"DecodeError: {error}"

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
@@ -16,14 +17,29 @@ from hypothesis import strategies as st
 
 from mptcpd.nl import attrs, diag, genl, messages, mptcp, mptcp_event, mptcp_reader
 from mptcpd.nl import uapi as u
-from mptcpd.nl._attrs import Encoder, Layouts
+from mptcpd.nl._attrs import Encoder
 from mptcpd.nl.errors import DecodeError, KernelError, Overrun
 from mptcpd.nl.exchange import Exchange
 from mptcpd.nl.messages import Message
 from mptcpd.nl.mptcp import Address
 from mptcpd.nl.mptcp_event import Event
-from tests.captures import record
-from tests.fuzz.nl_input import ANY, EVENT_PAYLOADS, EVENTS, damaged, outcome, with_header
+from tests.fuzz.datagrams import FAMILY, Batch, events_of
+from tests.fuzz.nl_input import (
+    ANY,
+    DUMPED,
+    EVENT_PAYLOADS,
+    SOCKET_MESSAGES,
+    damaged,
+    payloads,
+    with_header,
+)
+from tests.fuzz.parsers import EVENTS, Parser, forget
+from tests.fuzz.parsers import outcome as outcome_of
+
+
+def outcome(parser: Callable[[Any], Any], data: bytes) -> Any:
+    return outcome_of(Parser(parser), data)
+
 
 # --- 1: build, then parse --------------------------------------------------------------------
 
@@ -134,52 +150,27 @@ def test_limits_built_and_parsed(subflows: int, accepted: int) -> None:
 # --- 2: the fast way and the plain one -------------------------------------------------------
 
 
-def forget() -> None:
-    """Make the compiled parser forget what it has learnt."""
-    for name in ("_LAYOUTS", "_OPENED_LAYOUTS"):
-        layouts = getattr(mptcp_event, name)
-        setattr(mptcp_event, name, Layouts(layouts._fields, layouts._width))
-
-
 @given(st.lists(EVENT_PAYLOADS, min_size=1, max_size=6))
-def test_compiled_is_plain(payloads: list[bytes]) -> None:
+def test_compiled_is_plain(some: list[bytes]) -> None:
     """After whatever was learnt: each message twice, the second time its shape may be known."""
     forget()
-    for payload in [*payloads, *payloads]:
+    for payload in [*some, *some]:
         plain = outcome(mptcp_event.parse_plain, payload)
         assert repr(outcome(mptcp_event.parse, payload)) == repr(plain)
 
 
-SOCKETS = [
-    data[messages.HEADER :]
-    for recording in record.load("replies")
-    for name, data in recording.messages.items()
-    if name.startswith(("connections/", "subflows/"))
-]
-
-
-@given(st.lists(damaged(SOCKETS), min_size=1, max_size=6))
-def test_sockets_are_found_as_if_nothing_was_learnt(payloads: list[bytes]) -> None:
-    for payload in [*payloads, *payloads]:
+@given(st.lists(payloads(SOCKET_MESSAGES), min_size=1, max_size=6))
+def test_sockets_are_found_as_if_nothing_was_learnt(some: list[bytes]) -> None:
+    for payload in [*some, *some]:
         for parser in (diag.parse_connection, diag.parse_subflow):
             found = outcome(parser, payload)
-            tables: tuple[dict[Any, Any], ...] = (
-                diag._INFO_AT, diag._ULP_AT,
-            )  # fmt: skip
-            learnt = [table.copy() for table in tables]
-            for table in tables:
-                table.clear()
+            learnt = diag._INFO_AT.copy(), diag._ULP_AT.copy()
+            forget()
             assert outcome(parser, payload) == found
-            for table, before in zip(tables, learnt, strict=True):
-                table.update(before)
+            diag._INFO_AT.update(learnt[0])
+            diag._ULP_AT.update(learnt[1])
 
 
-DUMPED = [
-    data
-    for recording in record.load("replies")
-    for name, data in recording.messages.items()
-    if name.startswith(("endpoints.", "links.", "routes/")) and not name.endswith("request")
-]
 DUMP_REQUEST = messages.build(28, u.NLM_F_REQUEST | u.NLM_F_DUMP, 1, 4711, genl.header(3))
 
 
@@ -194,8 +185,6 @@ class Slow(Exchange):
     st.lists(
         st.lists(st.sampled_from(DUMPED) | damaged(DUMPED), max_size=4).map(b"".join), max_size=4
     )
-    if DUMPED
-    else st.just([])
 )
 def test_dumps_are_read_as_message_by_message(datagrams: list[bytes]) -> None:
     ends: list[tuple[object, ...]] = []
@@ -210,42 +199,6 @@ def test_dumps_are_read_as_message_by_message(datagrams: list[bytes]) -> None:
         state = exchange.done, exchange.stray, exchange.interrupted
         ends.append((said, exchange.replies, *state))
     assert ends[0] == ends[1]
-
-
-class Batch:
-    """What an event socket holds after one receive: datagrams in slots full of older bytes."""
-
-    def __init__(self, datagrams: list[bytes], older: bytes) -> None:
-        self.slot = 4096
-        self.memory = memoryview(
-            bytearray((older * self.slot)[: self.slot] * len(datagrams) if older else
-                      bytes(self.slot * len(datagrams)))
-        )  # fmt: skip
-        self.spans = []
-        for index, datagram in enumerate(datagrams):
-            start = index * self.slot
-            self.memory[start : start + len(datagram)] = datagram
-            self.spans.append((start, len(datagram)))
-
-    def batch(self) -> list[tuple[int, int]]:
-        return self.spans
-
-
-def slowly(datagrams: list[bytes], family: int) -> tuple[list[Event], list[str]]:
-    """Events and errors of datagrams, message by message with the plain parsers."""
-    events, errors = [], []
-    for datagram in datagrams:
-        try:
-            for message in messages.split(datagram):
-                if message.type != family:
-                    continue
-                try:
-                    events.append(mptcp_event.parse_plain(message.payload))
-                except DecodeError as error:
-                    errors.append(str(error))
-        except DecodeError as error:
-            errors.append(str(error))
-    return events, errors
 
 
 class Hasty:
@@ -288,7 +241,7 @@ EVENT_DATAGRAMS = st.one_of(
 
 @given(
     st.lists(EVENT_DATAGRAMS, max_size=5),
-    st.one_of(st.sampled_from(EVENTS), st.just(b"")) if EVENTS else st.just(b""),
+    st.one_of(st.sampled_from(EVENTS), st.just(b"")),
     st.booleans(),
 )
 def test_batches_are_read_as_one_by_one(
@@ -297,12 +250,12 @@ def test_batches_are_read_as_one_by_one(
     """What lay in the buffer before is never taken for a part of a message."""
     forget()
     batch = Batch(datagrams, older)
-    expected, errors = slowly(datagrams, 28)
+    expected, errors = events_of(datagrams)
     events: list[Event] = []
     malformed: list[DecodeError] = []
     hasty = Hasty() if hurry else None
     for _learning_then_known in range(2):
-        reader = mptcp_reader.EventReader(batch, 28)
+        reader = mptcp_reader.EventReader(batch, FAMILY)
         assert reader.receive(events.append, malformed.append, hasty) == len(datagrams)
         assert reader.events == len(expected)
     batch.memory[:] = bytes(len(batch.memory))

@@ -1,0 +1,138 @@
+"""Every parser that reads bytes of somebody else, in one table: what fuzzes one fuzzes all of them.
+
+A new parser is one line in ``PARSERS``: how to call it with bytes, the errors that it may end in,
+and a few whole inputs to begin with. It is then covered by the claims of ``test_fuzz_nl.py`` (any
+bytes end in a value or in one of those errors; nothing looks into the buffer afterwards), of
+``test_fuzz_linear.py`` (time and memory), and by the hunt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mptcpd.core import config
+from mptcpd.core.config import ConfigError
+from mptcpd.nl import attrs, diag, genl, messages, mptcp, mptcp_event, rtnl
+from mptcpd.nl import uapi as u
+from mptcpd.nl._attrs import Layouts
+from mptcpd.nl.errors import DecodeError
+from tests.captures import record
+
+EVENTS = [data for recording in record.load("events") for data in recording.messages.values()]
+REPLIES = [data for recording in record.load("replies") for data in recording.messages.values()]
+PAYLOADS = [data[messages.HEADER :] for data in EVENTS + REPLIES]
+
+
+class Parser(NamedTuple):
+    """A parser, the errors that it may end in, and inputs that it takes.
+
+    text  whether what it makes is of text: then a value may hold more than the input
+    """
+
+    call: Callable[[Any], Any]
+    errors: tuple[type[Exception], ...] = (DecodeError,)
+    seeds: list[bytes] = PAYLOADS
+    text: bool = False
+
+
+def _route(kind: int) -> Callable[[Any], Any]:
+    return lambda data: rtnl.parse(kind, data)
+
+
+def _config(data: bytes | bytearray) -> Any:
+    return config.parse(bytes(data).decode("utf-8", "surrogateescape"), "f")
+
+
+CONFIGURATION = b"""\xef\xbb\xbf# all keys
+[core]
+log=journal
+plugin-dir = /usr/lib/mptcpd
+path-manager=addr_adv
+addr-flags=subflow,backup
+notify-flags=existing,skip_link_local,skip_loopback,check_route
+load-plugins=addr_adv,sspi
+[fullmesh]
+key = a = b
+"""
+
+PARSERS: dict[str, Parser] = {
+    "attrs.split": Parser(attrs.split),
+    "attrs.parse": Parser(attrs.parse),
+    "messages.split": Parser(lambda data: list(messages.split(data)), seeds=EVENTS + REPLIES),
+    "messages.parse_error": Parser(lambda data: messages.parse_error(data, 0)),
+    "messages.parse_error TLVs": Parser(
+        lambda data: messages.parse_error(data, u.NLM_F_ACK_TLVS)
+    ),
+    "messages.parse_error capped": Parser(
+        lambda data: messages.parse_error(data, u.NLM_F_ACK_TLVS | u.NLM_F_CAPPED)
+    ),
+    "messages.parse_done": Parser(lambda data: messages.parse_done(data, 0)),
+    "messages.parse_done TLVs": Parser(lambda data: messages.parse_done(data, u.NLM_F_ACK_TLVS)),
+    "genl.command": Parser(genl.command),
+    "genl.parse_family": Parser(genl.parse_family),
+    "mptcp.parse_limits": Parser(mptcp.parse_limits),
+    "mptcp.parse_address": Parser(mptcp.parse_address),
+    "mptcp_event.parse": Parser(mptcp_event.parse),
+    "mptcp_event.parse_plain": Parser(mptcp_event.parse_plain),
+    "mptcp_event.unknown": Parser(mptcp_event.unknown),
+    **{
+        f"rtnl.parse {name}": Parser(_route(getattr(u, name)))
+        for name in ("RTM_NEWLINK", "RTM_DELLINK", "RTM_NEWADDR", "RTM_DELADDR", "RTM_NEWROUTE",
+                     "RTM_DELROUTE", "RTM_NEWRULE")
+    },
+    "diag.parse_connection": Parser(diag.parse_connection),
+    "diag.parse_subflow": Parser(diag.parse_subflow),
+    "config.parse": Parser(_config, (ConfigError,), [CONFIGURATION], text=True),
+}  # fmt: skip
+
+
+def forget() -> None:
+    """Make the compiled parsers forget what shapes they have learnt."""
+    for module, name in (
+        (mptcp, "_LIMITS"), (mptcp_event, "_LAYOUTS"), (mptcp_event, "_OPENED_LAYOUTS")
+    ):  # fmt: skip
+        layouts = getattr(module, name)
+        setattr(module, name, Layouts(layouts._fields, layouts._width))
+    diag._INFO_AT.clear()
+    diag._ULP_AT.clear()
+
+
+def outcome(parser: Parser, data: bytes | bytearray) -> Any:
+    """The value, or the error's words. Any other error goes through: it is a finding."""
+    try:
+        return parser.call(data)
+    except parser.errors as error:
+        assert str(error)
+        return f"{type(error).__name__}: {error}"
+
+
+def check(name: str, data: bytes) -> None:
+    """The claims about one parser and one input. Errors: AssertionError, and what is a finding."""
+    check_one(PARSERS[name], data)
+
+
+def check_one(parser: Parser, data: bytes) -> None:
+    """As ``check``, for a parser that is in no table."""
+    value = outcome(parser, data)
+    buffer = bytearray(data)
+    again = outcome(parser, buffer)
+    buffer[:] = bytes(len(buffer))
+    buffer.clear()  # BufferError if the result still looked into it
+    assert repr(again) == repr(value)
+    if not parser.text:
+        # Each byte is given out at most once, but for an address in an event and its attribute.
+        assert held(value) <= len(data)
+
+
+def held(value: Any) -> int:
+    """Bytes in a result, all of which must be immutable."""
+    if isinstance(value, bytes):
+        return len(value)
+    assert not isinstance(value, (bytearray, memoryview))
+    if isinstance(value, dict):
+        return sum(map(held, value.values())) + sum(map(held, value))
+    if isinstance(value, (tuple, list)):
+        return sum(map(held, value))
+    assert value is None or isinstance(value, (int, str))
+    return 0
