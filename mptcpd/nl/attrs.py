@@ -79,6 +79,7 @@ def build(attributes: Iterable[tuple[int, Payload]]) -> bytes:
 
 _U16 = Struct("=H")
 _U32 = Struct("=I")
+_S32 = Struct("=i")
 _U64 = Struct("=Q")
 
 
@@ -108,6 +109,11 @@ def be16(name: str, payload: bytes) -> int:
 def u32(name: str, payload: bytes) -> int:
     """u32 in host byte order, exactly 4 bytes. Errors: DecodeError with the attribute's name."""
     return int(_U32.unpack(_exactly(name, payload, 4))[0])
+
+
+def s32(name: str, payload: bytes) -> int:
+    """s32 in host byte order, exactly 4 bytes. Errors: DecodeError with the attribute's name."""
+    return int(_S32.unpack(_exactly(name, payload, 4))[0])
 
 
 def u64(name: str, payload: bytes) -> int:

@@ -252,5 +252,5 @@ def parse_address(payload: bytes) -> Address:
         number(u.MPTCP_PM_ADDR_ATTR_PORT, attrs.u16) or 0,
         ident,
         number(u.MPTCP_PM_ADDR_ATTR_FLAGS),
-        number(u.MPTCP_PM_ADDR_ATTR_IF_IDX) or None,
+        number(u.MPTCP_PM_ADDR_ATTR_IF_IDX, attrs.s32) or None,
     )

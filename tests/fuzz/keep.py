@@ -72,17 +72,18 @@ def falsifying(error: BaseException) -> Iterator[str]:
         return
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    report = yield
-    if call.excinfo is not None and report.when == "call":
-        module = os.path.relpath(item.path, TOP)
-        kept = []
-        for statements in falsifying(call.excinfo.value):
-            try:
-                kept.append(f"kept as {write(module, statements)}")
-            except (SyntaxError, IndexError) as error:
-                kept.append(f"not kept, as it is no Python ({error}): repeat it by its seed")
-        if kept:
-            report.sections.append(("kept for make check", "\n".join(kept)))
-    return report
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    if call.excinfo is None or report.when != "call":
+        return
+    module = os.path.relpath(item.path, TOP)
+    kept = []
+    for statements in falsifying(call.excinfo.value):
+        try:
+            kept.append(f"kept as {write(module, statements)}")
+        except (SyntaxError, IndexError) as error:
+            kept.append(f"not kept, as it is no Python ({error}): repeat it by its seed")
+    if kept:
+        report.sections.append(("kept for make check", "\n".join(kept)))

@@ -57,6 +57,17 @@ def with_header(payload: bytes) -> bytes:
     return messages.build(28, 0, 1, 2, payload)
 
 
+# Lengths that are as they should be, nearly always.
+WRONG = st.sampled_from([0] * 12 + [-20, -16, -8, -4, -3, -2, -1, 1, 2, 3, 4, 8, 60000])
+
+
+def nearly(payload: bytes, wrong: int) -> bytes:
+    """A message, padded, whose length is wrong by so much."""
+    data = with_header(payload)
+    length = max(0, len(data) + wrong) & 0xFFFFFFFF
+    return length.to_bytes(4, sys.byteorder) + data[4:] + bytes(-len(data) & 3)
+
+
 # Attributes of types and lengths that the parsers know, in any order.
 KINDS = st.integers(0, 20) | st.integers(0, 0xFFFF)
 PAYLOADS = st.sampled_from([0, 1, 2, 3, 4, 8, 16, 32]).flatmap(
@@ -64,9 +75,11 @@ PAYLOADS = st.sampled_from([0, 1, 2, 3, 4, 8, 16, 32]).flatmap(
 ) | st.binary(max_size=20)
 
 
-def attribute(kind: int, payload: bytes) -> bytes:
+def attribute(kind: int, payload: bytes, wrong: int = 0) -> bytes:
+    """``wrong``: by how much its length is."""
     length = 4 + len(payload)
-    head = length.to_bytes(2, sys.byteorder) + kind.to_bytes(2, sys.byteorder)
+    said = max(0, length + wrong) & 0xFFFF
+    head = said.to_bytes(2, sys.byteorder) + kind.to_bytes(2, sys.byteorder)
     return head + payload + bytes(-length & 3)
 
 
@@ -77,7 +90,7 @@ def nested(depth: int, kind: int, payload: bytes) -> bytes:
     return payload
 
 
-LEAVES = st.builds(attribute, KINDS, PAYLOADS)
+LEAVES = st.builds(attribute, KINDS, PAYLOADS, WRONG)
 NESTS = st.recursive(
     st.lists(LEAVES, max_size=3).map(b"".join),
     lambda inner: st.lists(st.builds(attribute, KINDS, inner), max_size=3).map(b"".join),
@@ -93,6 +106,7 @@ EVENT_PAYLOADS = st.one_of(payloads(EVENTS), STRUCTURED, ANY)
 PAYLOAD = st.one_of(payloads(EVENTS + REPLIES), STRUCTURED, ATTRIBUTES, NESTS, DEEP, ANY)
 DATAGRAMS = st.one_of(
     st.lists(damaged(EVENTS + REPLIES), max_size=3).map(b"".join),
+    st.lists(st.builds(nearly, PAYLOAD, WRONG), max_size=3).map(b"".join),
     PAYLOAD.map(with_header),
     ANY,
 )

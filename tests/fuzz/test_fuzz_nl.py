@@ -16,14 +16,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mptcpd.nl import diag, messages, mptcp, mptcp_event, rtnl, words
+from mptcpd.nl import attrs, diag, messages, mptcp, mptcp_event, rtnl, words
 from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import DecodeError, KernelError, Overrun
 from mptcpd.nl.exchange import Exchange, blame
 from mptcpd.nl.messages import Ack, Message
 from mptcpd.nl.mptcp import Address
 from tests.fuzz import datagrams, parsers
-from tests.fuzz.nl_input import DATAGRAMS, PAYLOAD, SOCKETS, attribute, hit
+from tests.fuzz.nl_input import (
+    ATTRIBUTES,
+    DATAGRAMS,
+    NESTS,
+    PAYLOAD,
+    SOCKETS,
+    attribute,
+    hit,
+)
 
 OWN = [name for name, parser in parsers.PARSERS.items() if parser.seeds is not parsers.PAYLOADS]
 SEEDS = [seed for name in OWN for seed in parsers.PARSERS[name].seeds]
@@ -53,6 +61,50 @@ def test_datagrams(data: bytes) -> None:
 def test_notifications(kind: int, data: bytes) -> None:
     parser = parsers.Parser(lambda payload: rtnl.parse(kind, payload))
     parsers.check_one(parser, data)
+
+
+def by_the_letter(data: bytes, header: int, width: int) -> list[tuple[bytes, bytes]] | None:
+    """Headers and payloads as linux/netlink.h lays them out, None where it cannot be.
+
+    width  of the length that a header begins with; it counts the header, and what follows begins
+           at the next multiple of 4
+    """
+    found = []
+    while len(data) >= header:
+        length = int.from_bytes(data[:width], sys.byteorder)
+        if not header <= length <= len(data):
+            return None
+        found.append((data[:header], data[header:length]))
+        data = data[length + 3 & ~3 :]
+    # Attributes may be followed by a few bytes that are none, messages not.
+    return None if data and header > 4 else found
+
+
+@given(ATTRIBUTES | NESTS | PAYLOAD)
+def test_attributes_are_where_the_header_says(data: bytes) -> None:
+    found = by_the_letter(data, 4, 2)
+    if found is None:
+        with pytest.raises(DecodeError):
+            attrs.split(data)
+        return
+    expected = [
+        (int.from_bytes(head[2:], sys.byteorder) & attrs.TYPE_MASK, payload)
+        for head, payload in found
+    ]
+    assert attrs.split(data) == expected
+    assert attrs.parse(data) == dict(expected)
+
+
+@given(DATAGRAMS)
+def test_messages_are_where_the_header_says(data: bytes) -> None:
+    found = by_the_letter(data, 16, 4)
+    if found is None:
+        with pytest.raises(DecodeError):
+            list(messages.split(data))
+        return
+    assert [message.payload for message in messages.split(data)] == [rest for _, rest in found]
+    heads = [messages.build(*message)[4:16] for message in messages.split(data)]
+    assert heads == [head[4:] for head, _rest in found]
 
 
 INFO = st.integers(0, 300).flatmap(lambda size: st.binary(min_size=size, max_size=size))

@@ -138,6 +138,7 @@ Reader = Callable[[str, bytes], int]
         (attrs.be16, "1f90", 8080),
         (attrs.u32, "01020304", 0x04030201),
         (attrs.u32, "ffffffff", 0xFFFFFFFF),
+        (attrs.s32, "ffffffff", -1),
         (attrs.u64, "0102030405060708", 0x0807060504030201),
         (attrs.u64, "ff" * 8, 0xFFFFFFFFFFFFFFFF),
     ],
@@ -148,7 +149,8 @@ def test_scalars(reader: Reader, text: str, value: int) -> None:
 
 @pytest.mark.parametrize(
     ("reader", "size"),
-    [(attrs.u8, 1), (attrs.u16, 2), (attrs.be16, 2), (attrs.u32, 4), (attrs.u64, 8)],
+    [(attrs.u8, 1), (attrs.u16, 2), (attrs.be16, 2), (attrs.u32, 4), (attrs.s32, 4),
+     (attrs.u64, 8)],
 )
 def test_a_scalar_has_one_length(reader: Reader, size: int) -> None:
     for length in range(10):
