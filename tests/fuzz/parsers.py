@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mptcpd.core import config
+from mptcpd.core import config, ownership
+from mptcpd.core.address import sockaddr
 from mptcpd.core.config import ConfigError
 from mptcpd.nl import attrs, diag, genl, messages, mptcp, mptcp_event, rtnl
 from mptcpd.nl import uapi as u
@@ -40,8 +41,8 @@ def _route(kind: int) -> Callable[[Any], Any]:
     return lambda data: rtnl.parse(kind, data)
 
 
-def _config(data: bytes | bytearray) -> Any:
-    return config.parse(bytes(data).decode("utf-8", "surrogateescape"), "f")
+def _text(parser: Callable[[str], Any]) -> Callable[[Any], Any]:
+    return lambda data: parser(bytes(data).decode("utf-8", "surrogateescape"))
 
 
 CONFIGURATION = b"""\xef\xbb\xbf# all keys
@@ -54,6 +55,14 @@ notify-flags=existing,skip_link_local,skip_loopback,check_route
 load-plugins=addr_adv,sspi
 [fullmesh]
 key = a = b
+"""
+
+NOTES = b"""\
+mptcpd 1
+found 2 8
+set 0 8
+endpoint 10.0.1.1 0 1 2 subflow,backup
+endpoint fd00::1 443 255 0 -
 """
 
 PARSERS: dict[str, Parser] = {
@@ -83,7 +92,14 @@ PARSERS: dict[str, Parser] = {
     },
     "diag.parse_connection": Parser(diag.parse_connection),
     "diag.parse_subflow": Parser(diag.parse_subflow),
-    "config.parse": Parser(_config, (ConfigError,), [CONFIGURATION], text=True),
+    "config.parse": Parser(
+        _text(lambda text: config.parse(text, "f")), (ConfigError,), [CONFIGURATION], text=True
+    ),
+    # What is damaged is not believed; that is no error.
+    "ownership.read": Parser(_text(ownership.read), (), [NOTES], text=True),
+    "address.sockaddr": Parser(
+        _text(sockaddr), (ValueError,), [b"10.0.1.2:443", b"[2001:db8::1]:443"], text=True
+    ),
 }  # fmt: skip
 
 

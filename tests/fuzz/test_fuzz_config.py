@@ -2,7 +2,8 @@
 
 And what it ends in keeps the promises that the rest of the daemon builds on: known words only,
 never signal with fullmesh, plugin names that stay in their directory, sections that give back
-exactly what stood in the file, comments that change nothing.
+exactly what stood in the file, comments that change nothing. And what is noted about endpoints is
+read as it was written.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mptcpd.core import config
+from mptcpd.core import config, ownership
+from mptcpd.core.address import SockAddr
 from mptcpd.core.config import Config, ConfigError, Settings, parse
+from mptcpd.nl.mptcp import FLAGS as FLAG_NAMES
+from mptcpd.nl.mptcp import Limits
 
 FLAGS = (*config.ADDR_FLAGS, *config.NOTIFY_FLAGS)
 # Lines that are nearly right reach more of the parser than characters that are anything.
@@ -101,3 +105,27 @@ def test_single_values(text: str) -> None:
             assert str(error)
         else:
             assert set(words) == {word for word in text.split(",") if word}
+
+
+ENDPOINTS = st.builds(
+    ownership.Endpoint,
+    st.builds(
+        SockAddr, st.ip_addresses(v=4) | st.ip_addresses(v=6), st.integers(0, 0xFFFF)
+    ),
+    st.integers(1, 255),
+    st.lists(st.sampled_from(sorted(FLAG_NAMES)), unique=True).map(tuple),
+    st.none() | st.integers(1, 0xFFFFFFFF),
+)
+LIMITS = st.none() | st.builds(Limits, st.integers(0, 8), st.integers(0, 0xFFFFFFFF))
+
+
+@given(
+    st.builds(ownership.Notes, LIMITS, LIMITS, st.lists(ENDPOINTS, max_size=4)),
+    st.integers(0, 400),
+)
+def test_notes_written_and_read(notes: ownership.Notes, end: int) -> None:
+    text = ownership.write(notes)
+    assert ownership.read(text) == notes
+    # A text that was cut is not believed, or the cut took whole lines from its end.
+    found = ownership.read(text[:end])
+    assert not found.endpoints or text[:end].endswith("\n")
