@@ -2,7 +2,8 @@
 
 HYPOTHESIS_PROFILE   "gate" (default): the same examples on every machine and every run, so that a
                      failure belongs to the change; "hunt": new ones from --hypothesis-seed.
-                     tests/test_gate.py holds "gate" to that.
+                     tests/test_gate.py holds "gate" to that. "mutate": as "gate", but what fails
+                     is not made smaller first.
 HUNT_EXAMPLES        how many examples "hunt" tries for each test.
 
 A fuzz test sets no max_examples of its own, or hunting could not raise it.
@@ -15,7 +16,7 @@ import contextlib
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # No deadline and no too_slow: a busy machine is no finding. No database: a seed alone says it all.
 settings.register_profile(
@@ -33,6 +34,9 @@ settings.register_profile(
     max_examples=int(os.environ.get("HUNT_EXAMPLES", "1000")),
     print_blob=True,
 )
+settings.register_profile(
+    "mutate", settings.get_profile("gate"), phases=[Phase.explicit, Phase.generate]
+)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "gate")
 settings.load_profile(PROFILE)
 # hypothesis likes to draw numbers and strings that stand in the modules loaded so far: then what a
@@ -41,7 +45,7 @@ settings.load_profile(PROFILE)
 with contextlib.suppress(ImportError):
     from hypothesis.internal.conjecture import providers
 
-    if PROFILE == "gate" and hasattr(providers, "_get_local_constants"):
+    if PROFILE != "hunt" and hasattr(providers, "_get_local_constants"):
         providers._get_local_constants = lambda: providers._local_constants  # still none
 
 

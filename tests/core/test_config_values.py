@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mptcpd.core.config_values import BadValue, size
+from mptcpd.core.config_values import BadValue, Section, duration, size
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,22 @@ def test_size(text: str, value: int) -> None:
 def test_no_size(text: str) -> None:
     with pytest.raises(BadValue, match="is no size in bytes; allowed: 8192, 512K, 16M"):
         size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0.0), ("200ms", 0.2), ("1.5s", 1.5), ("3600s", 3600.0)]
+)
+def test_duration(text: str, seconds: float) -> None:
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "ms", "s", "-1s", "1.5.5s", "3601s", "1h", "1e3s", "\u0661s", "nan"]
+)
+def test_no_duration(text: str) -> None:
+    with pytest.raises(BadValue, match="is no duration; allowed: 200ms, 1.5s, 0"):
+        duration(text)
+
+
+def test_a_section_can_be_seen_in_a_debugger() -> None:
+    assert repr(Section("a", "f", {"k": ("v", 3)})) == "Section('a', 'f', {'k': ('v', 3)})"

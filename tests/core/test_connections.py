@@ -15,6 +15,7 @@ from mptcpd.core.address import SockAddr, sockaddr
 from mptcpd.core.connection_watch import ConnectionWatch
 from mptcpd.core.connections import TRANSITIONS, Connection, Connections, Subflow
 from mptcpd.core.loop import Loop
+from mptcpd.core.path import path_of as packed_path
 from mptcpd.core.resync import Outcome, resync
 from mptcpd.nl import diag
 from mptcpd.nl import uapi as u
@@ -131,6 +132,33 @@ def test_transitions(before: str, then: str, hooks: list[str], there: bool, case
     assert len(case.freed) == (not there and before != "absent")
     if there:
         assert case.connection.established == ("established" in (before, then))
+
+
+PATH = packed_path(sockaddr(LOCAL), sockaddr(REMOTE))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("before", BEFORE)
+def test_the_quick_way_is_the_same(before: str, name: str, case: Case) -> None:
+    """What is offered without an Event does what the Event does, or is not taken."""
+    twin = Case()
+    case.move(*BEFORE[before])
+    twin.move(*BEFORE[before])
+    offer: dict[str, Callable[[], bool]] = {
+        "created": lambda: case.table.created(TOKEN, PATH, None, None),
+        "established": lambda: case.table.established(TOKEN),
+        "closed": lambda: case.table.closed(TOKEN),
+    }
+    taken = offer[name]()
+    assert taken == ((before == "absent") == (name == "created"))
+    if taken:
+        assert case.noting.calls == twin.move(name)
+        assert (TOKEN in case.table.by_token) == (TOKEN in twin.table.by_token)
+        assert len(case.freed) == len(twin.freed)
+        for mine, other in zip(*(one.table.by_token.values() for one in (case, twin)), strict=True):
+            assert (mine.first, mine.established) == (other.first, other.established)
+    else:
+        assert case.noting.calls == []
 
 
 def test_every_transition_is_in_the_table() -> None:

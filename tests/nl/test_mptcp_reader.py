@@ -9,7 +9,7 @@ import pytest
 
 from mptcpd.nl import attrs, genl, messages, mptcp_event
 from mptcpd.nl import uapi as u
-from mptcpd.nl._attrs import Layouts
+from mptcpd.nl._attrs import Layouts, nlattr
 from mptcpd.nl.errors import DecodeError, Overrun
 from mptcpd.nl.mptcp_event import Event
 from mptcpd.nl.mptcp_reader import EventReader
@@ -176,8 +176,8 @@ def test_quick_is_offered_nothing_malformed() -> None:
     """A length that is known, with an attribute header that is not."""
     good = datagram(ESTABLISHED)
     bad = bytearray(good)
-    assert bad[28:32] == b"\6\0\2\0"  # the family, behind the token
-    bad[28] = 7
+    assert bad[28:32] == nlattr.pack(6, u.MPTCP_ATTR_FAMILY)  # behind the token
+    bad[28:32] = nlattr.pack(7, u.MPTCP_ATTR_FAMILY)
     hasty = Hasty(True)
     errors: list[DecodeError] = []
     events: list[Event] = []

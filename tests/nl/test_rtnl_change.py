@@ -6,6 +6,7 @@ That the kernel takes them is shown by ``tests/kernel``, which builds its hosts 
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -36,6 +37,22 @@ FOUR, SIX = bytes([10, 0, 0, 1]), b"\xfd" + bytes(14) + b"\1"
 def test_a_value_that_does_not_fit(call: Callable[[], Change]) -> None:
     with pytest.raises(ValueError):
         call()
+
+
+def test_only_what_is_given_is_asked_for() -> None:
+    ifinfo, rt = 16, 12
+    link = rtnl_change.set_link(3, mtu=1400, netns=9)
+    assert attrs.split(link.body, ifinfo) == [
+        (kind, number.to_bytes(4, sys.byteorder))
+        for kind, number in ((u.IFLA_MTU, 1400), (u.IFLA_NET_NS_FD, 9))
+    ]
+    assert rtnl_change.set_link(3).body[ifinfo:] == b""
+    route = rtnl_change.add_route(AF_INET, FOUR, 32, oif=2, metric=7)
+    number = {kind: int.from_bytes(data, sys.byteorder) for kind, data in
+              attrs.split(route.body, rt)}  # fmt: skip
+    assert number[u.RTA_OIF] == 2
+    assert number[u.RTA_PRIORITY] == 7
+    assert u.RTA_GATEWAY not in number
 
 
 class Fake:

@@ -7,12 +7,13 @@ network of its own is in ``tests/kernel/test_sock.py``.
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from mptcpd.nl import messages, rtnl
+from mptcpd.nl import bpf, messages, rtnl
 from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import Overrun
 from mptcpd.nl.sock import EventSocket
@@ -133,3 +134,20 @@ def test_a_closed_event_socket(events: Callable[..., EventSocket]) -> None:
     with pytest.raises(OSError) as caught:
         one.receive()
     assert caught.value.errno == errno.EBADF
+
+
+def test_a_filter_drops_in_the_kernel(events: Callable[..., EventSocket]) -> None:
+    """By the first byte of the payload, which of an answer about a link is 0 (AF_UNSPEC)."""
+    for wanted, received in ((set(), []), ({1, 7}, []), ({1, 0}, [1])):
+        one = events()
+        one.filter(bpf.commands(wanted))
+        ask(one)
+        assert sequence(one.receive()) == received
+
+
+def test_a_group_that_is_not_there() -> None:
+    """It closes what it had opened: a socket left open would fail this test by its warning."""
+    with pytest.raises(OSError) as caught:
+        EventSocket(u.NETLINK_ROUTE, (1 << 20,))
+    assert caught.value.errno == errno.EINVAL
+    gc.collect()
