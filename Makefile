@@ -17,8 +17,16 @@ MAN8     := $(PREFIX)/share/man/man8
 BASH     := $(PREFIX)/share/bash-completion/completions
 ZSH      := $(PREFIX)/share/zsh/site-functions
 
+WITHOUT_KERNEL := tests/nl tests/core tests/plugins tests/fuzz \
+	--ignore=tests/fuzz/test_fuzz_linear.py
+# What turns bytes and text into values. No sockets and no processes, which the emulator lacks.
+CODEC := $(patsubst %,tests/fuzz/test_fuzz_%.py,nl nl_ways byte_order config options) \
+	tests/nl tests/core/test_config.py tests/fuzz/test_regressions.py \
+	--ignore=tests/nl/test_sock.py --ignore=tests/nl/test_sock_events.py \
+	--deselect=tests/fuzz/test_regressions.py::test_what_breaks_is_kept_and_breaks_again
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check fuzz bench install uninstall clean
+.PHONY: help venv demo check fuzz coverage big-endian mutate bench install uninstall clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -27,6 +35,9 @@ help:
 	@echo 'make demo       one connection over two paths on this kernel, in namespaces of its own'
 	@echo 'make check      lint, types and all tests; before every commit'
 	@echo 'make fuzz       look for input that breaks the parsers, for FUZZ_SECONDS (600)'
+	@echo 'make coverage   what the tests without privilege leave out of mptcpd/nl and mptcpd/core'
+	@echo 'make big-endian the codec on a big-endian Python, under emulation; needs apt and network'
+	@echo 'make mutate     break the parsers and state machines on purpose; the tests must see it'
 	@echo 'make bench      what it costs, in numbers; root, a few minutes'
 	@echo 'make install    into PREFIX (/usr/local) and SYSCONFDIR (/etc), below DESTDIR; no network'
 	@echo 'make uninstall  remove what install put there, except the configuration'
@@ -53,6 +64,19 @@ check: venv
 
 fuzz: venv
 	@$(IN_VENV) tests/fuzz/hunt.py $(FUZZ_SECONDS)
+
+# Tests that start processes of their own are left out: what those run is not counted.
+coverage: venv
+	@$(IN_VENV) -c 'import coverage' 2>/dev/null || $(IN_VENV) -m pip -q install coverage
+	$(IN_VENV) -m coverage run --branch --source=mptcpd/nl,mptcpd/core -m pytest -q $(WITHOUT_KERNEL)
+	$(IN_VENV) -m coverage report -m --skip-covered --include='mptcpd/core/*' --fail-under=95
+	$(IN_VENV) -m coverage report -m --skip-covered --include='mptcpd/nl/*' --fail-under=100
+
+big-endian: $(ABI)
+	@sh tools/big_endian.sh .big-endian -q $(CODEC)
+
+mutate: venv
+	@$(IN_VENV) -m tests.mutations
 
 bench: venv
 	@$(IN_VENV) -m bench.start
@@ -90,5 +114,5 @@ uninstall:
 	@! [ -e "$(DESTDIR)$(CONF)" ] || echo 'kept $(DESTDIR)$(CONF)'
 
 clean:
-	rm -rf .venv build dist mptcpd.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache $(ABI)
+	rm -rf .venv .big-endian .coverage build dist mptcpd.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache $(ABI)
 	find . -name .git -prune -o -name __pycache__ -prune -exec rm -rf '{}' +

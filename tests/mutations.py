@@ -1,0 +1,296 @@
+"""Deliberate faults in parsers and state machines, each of which the fuzz tests must see.
+
+    python -m tests.mutations [WORD]      only those with WORD in their file or description
+
+Each is put into a copy of the source, where the gate profile's fuzz tests (``tests/fuzz``) run
+until one fails; where none does, the unit tests. A fault that no test sees ends in exit code 1. Not
+a part of ``make check``: it takes some minutes. That every fault can still be put in is checked
+there (``test_mutations.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+TOP = Path(__file__).resolve().parent.parent
+# A parser that loops is seen by tests that take so many times as long as they do without a fault.
+HANG = 4
+# By where the fault is: the fuzz tests that are about it, then the others.
+FUZZ = "tests/fuzz/test_fuzz_"
+ABOUT = {
+    "nl/": [f"{FUZZ}{name}.py" for name in ("nl", "nl_ways", "byte_order", "linear")],
+    "core/config": [f"{FUZZ}config.py"],
+    "core/path": [f"{FUZZ}connections.py"],
+    "core/connections": [f"{FUZZ}connections.py"],
+    "core/network": [f"{FUZZ}network.py"],
+}
+ALL = ["tests/fuzz"]
+UNIT = ["tests/nl", "tests/core"]
+
+
+class Mutation(NamedTuple):
+    """``old`` stands once in ``file`` (of mptcpd/), and becomes ``new``."""
+
+    file: str
+    what: str
+    old: str
+    new: str
+
+
+MUTATIONS = [
+    # --- bounds
+    Mutation("nl/attrs.py", "an attribute shorter than its header",
+             "if length < _HEADER.size:", "if length < 3:"),
+    Mutation("nl/attrs.py", "an attribute longer than the rest",
+             "if length > end - offset:", "if length > end - offset + 4:"),
+    Mutation("nl/attrs.py", "the last header cut short",
+             "while end - offset >= _HEADER.size:", "while end - offset >= 1:"),
+    Mutation("nl/attrs.py", "a scalar longer than its own",
+             "if len(payload) != size:", "if len(payload) < size:"),
+    Mutation("nl/attrs.py", "a NUL inside a string",
+             'if b"\\0" in text:', "if False:"),
+    Mutation("nl/attrs.py", "a string that is no UTF-8",
+             '"surrogateescape"', '"strict"'),
+    Mutation("nl/attrs.py", "a view into the buffer",
+             "bytes(buf[offset + _HEADER.size : offset + length])",
+             "buf[offset + _HEADER.size : offset + length]"),
+    Mutation("nl/attrs.py", "the rest copied for each attribute",
+             "        offset += (length + 3) & ~3",
+             "        buf = bytes(offset) + buf[offset:]\n        offset += (length + 3) & ~3"),
+    Mutation("nl/messages.py", "a message shorter than its header",
+             "        if length < HEADER:", "        if length < 4:"),
+    Mutation("nl/messages.py", "a message longer than the rest",
+             "        if length > end - offset:", "        if length > end:"),
+    Mutation("nl/messages.py", "the last header cut short",
+             "if end - offset < HEADER:", "if end - offset < 4:"),
+    Mutation("nl/messages.py", "an error of a few bytes",
+             "if len(payload) < nlmsgerr.size:", "if len(payload) < 4:"),
+    Mutation("nl/messages.py", "an end of a dump of a few bytes",
+             "if len(payload) < _ERRNO:", "if len(payload) < 0:"),
+    Mutation("nl/messages.py", "an error number that is none",
+             "if not -_MAX_ERRNO <= error <= 0:", "if not error <= 0:"),
+    Mutation("nl/genl.py", "a genlmsghdr cut short",
+             "if len(payload) < HEADER:", "if len(payload) < 0:"),
+    Mutation("nl/genl.py", "a family without a name",
+             "CTRL_ATTR_FAMILY_ID not in found or", "CTRL_ATTR_FAMILY_ID not in found and"),
+    Mutation("nl/genl.py", "a group without an ID",
+             "CTRL_ATTR_MCAST_GRP_NAME not in group or",
+             "CTRL_ATTR_MCAST_GRP_NAME not in group and"),
+    Mutation("nl/mptcp.py", "limits that lack one",
+             "if kind not in found:", "if not found:"),
+    Mutation("nl/mptcp.py", "an endpoint without its address",
+             "if family == AF_INET and u.MPTCP_PM_ADDR_ATTR_ADDR4 in found:",
+             "if family == AF_INET:"),
+    Mutation("nl/mptcp.py", "an IPv6 address of any length",
+             "found[u.MPTCP_PM_ADDR_ATTR_ADDR6], 16)",
+             "found[u.MPTCP_PM_ADDR_ATTR_ADDR6], len(found[u.MPTCP_PM_ADDR_ATTR_ADDR6]))"),
+    Mutation("nl/mptcp_event.py", "an event without what it cannot do without",
+             'u.MPTCP_EVENT_CREATED: ("token", *_PAIR),', 'u.MPTCP_EVENT_CREATED: ("token",),'),
+    Mutation("nl/diag.py", "an attribute of a socket beyond its end",
+             "if length < nlattr.size or length > end - start:", "if length < nlattr.size:"),
+    Mutation("nl/diag.py", "an attribute of a socket shorter than its header",
+             "if length < nlattr.size or length > end - start:", "if length > end - start:"),
+    Mutation("nl/diag.py", "mptcp_info cut short",
+             "if length < _INFO_LEAST:", "if length < 1:"),
+    Mutation("nl/diag.py", "a socket of another family",
+             "elif family != AF_INET6:", "elif family > 200:"),
+    Mutation("nl/diag.py", "an inet_diag_msg cut short",
+             "if len(payload) < _HEADER:", "if len(payload) < 4:"),
+    Mutation("nl/rtnl.py", "an ifinfomsg cut short",
+             "if len(payload) < IFINFOMSG:", "if len(payload) < 4:"),
+    Mutation("nl/rtnl.py", "an ifaddrmsg cut short",
+             "if len(payload) < IFADDRMSG:", "if len(payload) < 1:"),
+    Mutation("nl/rtnl.py", "an rtmsg cut short",
+             "if len(payload) < RTMSG:", "if len(payload) < 4:"),
+    Mutation("nl/rtnl.py", "statistics cut short",
+             "if stats is not None and len(stats) < _STATS64.size:", "if stats == b'':"),
+    Mutation("nl/rtnl.py", "lifetimes cut short",
+             "if cache is not None and len(cache) < ifa_cacheinfo.size:", "if cache == b'':"),
+    Mutation("nl/rtnl.py", "a next hop of length 0",
+             "if not rtnexthop.size <= length <=", "if not 0 <= length <="),
+    Mutation("nl/rtnl.py", "a link without a name",
+             "if u.IFLA_IFNAME not in found:", "if not found:"),
+    Mutation("nl/_attrs.py", "shapes without end",
+             "if len(self._known) >= self.MOST:", "if len(self._known) >= 1 << 30:"),
+    Mutation("nl/exchange.py", "what is no nest looked into",
+             "            break  # what is no nest", "            pass  # what is no nest"),
+    Mutation("nl/errors.py", "a number that strerror cannot take",
+             " and len(number) <= 4", ""),
+    # --- byte order
+    Mutation("nl/attrs.py", "ports in host order",
+             'int.from_bytes(_exactly(name, payload, 2), "big")',
+             'int.from_bytes(_exactly(name, payload, 2), "little")'),
+    Mutation("nl/attrs.py", "u32 in network order",
+             '_U32 = Struct("=I")', '_U32 = Struct(">I")'),
+    Mutation("nl/mptcp_event.py", "ports of known shapes in host order",
+             '_BE16 = Struct(">H").unpack', '_BE16 = Struct("<H").unpack'),
+    Mutation("nl/mptcp_event.py", "ports built in host order",
+             'order = "big" if form == "be16" else ORDER', "order = ORDER"),
+    Mutation("nl/mptcp.py", "an endpoint's port in network order",
+             "number(u.MPTCP_PM_ADDR_ATTR_PORT, attrs.u16)",
+             "number(u.MPTCP_PM_ADDR_ATTR_PORT, attrs.be16)"),
+    Mutation("nl/diag.py", "a socket's ports in host order",
+             '_BE16 = Struct(">H").unpack', '_BE16 = Struct("<H").unpack'),
+    Mutation("nl/diag.py", "a token one word too early",
+             "_INFO_FLAGS, _INFO_TOKEN = 8, 12", "_INFO_FLAGS, _INFO_TOKEN = 12, 8"),
+    # --- off by one, pads and flags
+    Mutation("nl/attrs.py", "no pad between attributes",
+             "offset += (length + 3) & ~3", "offset += length"),
+    Mutation("nl/attrs.py", "flags taken for a part of the type",
+             "found.append((kind & TYPE_MASK,", "found.append((kind,"),
+    Mutation("nl/messages.py", "no pad between messages",
+             "offset += (length + 3) & ~3", "offset += length"),
+    Mutation("nl/_attrs.py", "a nest too long",
+             "length = self._end - start\n", "length = self._end - start + 4\n"),
+    Mutation("nl/_attrs.py", "no pad behind what is built",
+             "payload + bytes(-length & 3))", "payload)"),
+    # --- the quick ways
+    Mutation("nl/_attrs.py", "a shape known by its first attribute",
+             "if values[0::2] != layout[1]:", "if values[0] != layout[1][0]:"),
+    Mutation("nl/_attrs.py", "a shape known by its length",
+             "return layout is not None and layout[3](buffer, start) == layout[1]",
+             "return layout is not None"),
+    Mutation("nl/_attrs.py", "a shape that says a thing twice",
+             "if kind in kinds or position in found:", "if kind in kinds:"),
+    Mutation("nl/_attrs.py", "a shape learnt with a payload of another length",
+             'if length - nlattr.size != Struct("=" + code).size:', "if length < 4:"),
+    Mutation("nl/mptcp_reader.py", "a message as long as it says, whatever came",
+             "if size == length and kind == family:", "if kind == family:"),
+    Mutation("nl/mptcp_reader.py", "messages of other families",
+             "if size == length and kind == family:", "if size == length:"),
+    Mutation("nl/mptcp_reader.py", "a token that is none",
+             "if quick is not None and first == _TOKEN:", "if quick is not None:"),
+    Mutation("nl/mptcp_reader.py", "a CLOSED with anything behind its token",
+             "alone = rest == 8", "alone = rest >= 8"),
+    Mutation("nl/mptcp_reader.py", "an ESTABLISHED that is malformed",
+             "if matches(command, memory, body, rest) and quick.established(token):",
+             "if quick.established(token):"),
+    Mutation("nl/shapes.py", "a socket of another shape",
+             "if self._fixed(found) != self._is:", "if not found:"),
+    Mutation("nl/exchange.py", "answers to somebody else's question",
+             "                or seq != self._seq\n", ""),
+    Mutation("nl/exchange.py", "a dump that was interrupted",
+             "                or flags & NLM_F_DUMP_INTR\n", ""),
+    Mutation("nl/exchange.py", "half a message at the end",
+             "        if offset < end:\n            return False\n", ""),
+    # --- the configuration
+    Mutation("core/config.py", "what cannot be seen",
+             'if not character.isprintable() and character != "\\t":', "if False:"),
+    Mutation("core/config.py", "a setting before any group",
+             "if entries is None:", "if entries is None and not key:"),
+    Mutation("core/config.py", "lines counted from 0",
+             '.split("\\n"), 1):', '.split("\\n"), 0):'),
+    Mutation("core/config_values.py", "flags that exclude each other",
+             'if {"signal", "fullmesh"} <= found:', 'if {"signal", "fullmesh"} == found:'),
+    Mutation("core/config_values.py", "a plugin outside of its directory",
+             'if "/" in name or name != name.strip():', "if name != name.strip():"),
+    # --- state
+    Mutation("core/connections.py", "a connection opened twice",
+             "if token in self.by_token or self._gone:", "if self._gone:"),
+    Mutation("core/connections.py", "a connection established twice",
+             "(u.MPTCP_EVENT_ESTABLISHED, ESTABLISHED): (ESTABLISHED, ()),",
+             '(u.MPTCP_EVENT_ESTABLISHED, ESTABLISHED): (2, ("connection_established",)),'),
+    Mutation("core/connections.py", "an address announced twice",
+             "if connection.remote_addresses.get(event.remote_id) != address:", "if True:"),
+    Mutation("core/connections.py", "a subflow established twice",
+             "if connection.find(path) is not None or (connection.token, path) in self._gone:",
+             "if (connection.token, path) in self._gone:"),
+    Mutation("core/connections.py", "a subflow closed twice",
+             "if known is None and (connection.closed_before(path) or not event.error):",
+             "if known is None and not event.error:"),
+    Mutation("core/connections.py", "a priority that is no change",
+             "if known is not None and known.backup != backup:", "if known is not None:"),
+    Mutation("core/connections.py", "events older than the resync",
+             "elif kind != u.MPTCP_EVENT_CLOSED and token not in self._gone:",
+             "elif kind != u.MPTCP_EVENT_CLOSED:"),
+    Mutation("core/connections.py", "a connection that stays when it has closed",
+             "            self._ended(connection)", "            pass"),
+    Mutation("core/path.py", "IPv4-mapped paths left as they are",
+             "return path[12:18] + path[30:]", "return path"),
+    Mutation("core/network.py", "an address told twice",
+             "            if ip not in told:\n", "            if True:\n"),
+    Mutation("core/network.py", "an address that stays when it is gone",
+             "            held.pop(_key(address), None)\n", "            held.get(address.ip)\n"),
+    Mutation("core/network.py", "an interface that is lost before its addresses",
+             "        self._tell_addresses(interface, left)\n        if not held and",
+             "        if not held and"),
+    Mutation("core/network.py", "an interface updated without a change",
+             "elif interface.update(link, flags):", "elif interface.update(link, flags) or True:"),
+    Mutation("core/network.py", "a batch that tells of each event",
+             "            self._touched[ifindex] = None\n            return\n",
+             "            self._touched[ifindex] = None\n"),
+]  # fmt: skip
+
+
+def apply(mutation: Mutation, top: Path) -> None:
+    """Put a fault into the tree at ``top``. Errors: ValueError if it does not fit the source."""
+    file = top / "mptcpd" / mutation.file
+    text = file.read_text()
+    if text.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.file}: {text.count(mutation.old)} times {mutation.old!r}")
+    changed = text.replace(mutation.old, mutation.new)
+    compile(changed, str(file), "exec")
+    file.write_text(changed)
+
+
+def sees(top: Path, tests: list[str], patience: float) -> str | None:
+    """The test that fails on the tree at ``top``, or None; ``patience`` in seconds."""
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+            cwd=top,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "mutate"},
+            capture_output=True,
+            text=True,
+            timeout=patience,
+        )
+    except subprocess.TimeoutExpired:
+        return f"hung for {patience:.0f} s"
+    if run.returncode == 0:
+        return None
+    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].partition(" - ")[0] if failed else run.stdout[-300:] + run.stderr[-300:]
+
+
+def main(word: str = "") -> int:
+    chosen = [one for one in MUTATIONS if word in f"{one.file}: {one.what}"]
+    unseen, by_unit = [], 0
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder, "mptcpd")
+        shutil.copytree(TOP, top, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        broken = sees(top, ALL, 1200) or sees(top, UNIT, 1200)
+        patience = HANG * (time.monotonic() - began)
+        if broken is not None:
+            print(f"the tests fail without any fault: {broken}")
+            return 1
+        for mutation in chosen:
+            file = top / "mptcpd" / mutation.file
+            whole = file.read_text()
+            apply(mutation, top)
+            about = next(tests for start, tests in ABOUT.items() if mutation.file.startswith(start))
+            found = sees(top, about, patience) or sees(top, ALL, patience)
+            if found is None:
+                found = sees(top, UNIT, patience)
+                by_unit += found is not None
+            file.write_text(whole)
+            print(f"{mutation.file}: {mutation.what}: {found or 'NOT SEEN'}", flush=True)
+            if found is None:
+                unseen.append(mutation)
+    took = time.monotonic() - began
+    print(
+        f"{len(chosen)} faults in {took:.0f} s: {len(chosen) - len(unseen) - by_unit} seen by the "
+        f"fuzz tests, {by_unit} by unit tests alone, {len(unseen)} by none"
+    )
+    return 1 if unseen or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
