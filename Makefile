@@ -17,7 +17,8 @@ MAN8     := $(PREFIX)/share/man/man8
 BASH     := $(PREFIX)/share/bash-completion/completions
 ZSH      := $(PREFIX)/share/zsh/site-functions
 
-WITHOUT_KERNEL := tests/nl tests/core tests/plugins tests/fuzz \
+WITHOUT_KERNEL := tests/nl tests/core tests/plugins tests/fuzz tests/test_fake_kernel.py \
+	tests/test_scenarios.py tests/test_whole.py \
 	--ignore=tests/fuzz/test_fuzz_linear.py
 # What turns bytes and text into values. No sockets and no processes, which the emulator lacks.
 CODEC := $(patsubst %,tests/fuzz/test_fuzz_%.py,nl nl_ways byte_order config options) \

@@ -27,15 +27,16 @@ def assignments(text: str) -> Iterator[tuple[str, str]]:
 
     A line that ends in a backslash goes on in the next that is no comment.
     """
-    section, pending = "", ""
+    section = ""
+    pending: list[str] = []
     for line in [*text.splitlines(), ""]:
         if line.lstrip().startswith(("#", ";")):
             continue
-        line = pending + line
         if (len(line) - len(line.rstrip("\\"))) % 2:  # the last one is not itself escaped
-            pending = line[:-1] + " "
+            pending.append(line[:-1])
             continue
-        pending = ""
+        line = " ".join([*pending, line])
+        pending.clear()
         line = line.strip()
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mptcpd.core import config, ownership
+from mptcpd.core import config, ownership, unit
 from mptcpd.core.address import sockaddr
 from mptcpd.core.config import ConfigError
-from mptcpd.nl import attrs, diag, genl, messages, mptcp, mptcp_event, rtnl
+from mptcpd.core.unit import UnitError
+from mptcpd.nl import attrs, diag, genl, messages, mptcp, mptcp_event, rtnl, syscalls
 from mptcpd.nl import uapi as u
 from mptcpd.nl._attrs import Layouts
 from mptcpd.nl.errors import DecodeError
@@ -57,6 +58,24 @@ load-plugins=addr_adv,sspi
 key = a = b
 """
 
+SERVICE = b"""\
+[Unit]
+Description=A server; # no comment
+[Service]
+ExecStart=
+ExecStart=-/usr/sbin/server --name="a \\"b\\"" \\
+# a comment in between
+    --port 80
+Environment=GODEBUG=x
+"""
+COMMANDS = [
+    b"-@/usr/sbin/server name --port 80 'a b' ; /bin/true",
+    b"+/opt/a\\ b/x \"quoted \\\" item\" %i $FOO",
+]
+ELF = [
+    b"\x7fELF" + bytes([bits, order]) + bytes(12) + machine + bytes(44)
+    for bits, order, machine in ((2, 1, b"\x3e\0"), (2, 2, b"\0\x16"), (1, 2, b"\0\x08"))
+]  # x86-64, s390x, mips
 NOTES = b"""\
 mptcpd 1
 found 2 8
@@ -100,6 +119,14 @@ PARSERS: dict[str, Parser] = {
     "address.sockaddr": Parser(
         _text(sockaddr), (ValueError,), [b"10.0.1.2:443", b"[2001:db8::1]:443"], text=True
     ),
+    "unit.settings": Parser(_text(lambda text: unit.settings([text])), (), [SERVICE], text=True),
+    "unit.commands": Parser(
+        _text(lambda text: list(unit.commands(text))), (), COMMANDS, text=True
+    ),
+    "unit.under": Parser(
+        _text(lambda text: unit.under(text, "/usr/bin/mptcpize")), (UnitError,), COMMANDS, text=True
+    ),
+    "syscalls.of_program": Parser(syscalls.of_program, (), ELF),
 }  # fmt: skip
 
 

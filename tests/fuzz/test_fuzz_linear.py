@@ -24,8 +24,9 @@ from tests.fuzz.nl_input import attribute, nested
 
 SIZE = 32768  # bytes
 # For each byte of input, at most; an attribute of 4 bytes takes 7 lines, and becomes a tuple, a
-# number, a payload and perhaps an entry in a dictionary.
-LINES, HELD = 8, 100
+# number, a payload and perhaps an entry in a dictionary; a regular expression may keep its place
+# at each character.
+LINES, HELD = 10, 200
 
 
 def whole(piece: bytes, size: int) -> bytes:
@@ -69,6 +70,10 @@ ROWS: dict[str, Callable[[int], bytes]] = {
     "groups": groups,
     "small messages": lambda size: whole(messages.build(28, 0, 1, 2, b""), size),
     "empty lines": lambda size: b"\n" * size,
+    "lines that go on": lambda size: b"[Service]\n" + b"k=\\\n" * (size // 4),
+    "quotes": lambda size: b"\"\\\"'" * (size // 4),
+    "quotes apart": lambda size: b"\"a ' b " * (size // 7),
+    "semicolons": lambda size: b"; " * (size // 2),
     "keys": lambda size: b"[a]\n" + b"".join(b"k%d=v\n" % n for n in range(size // 8)),
     "sections": lambda size: b"".join(b"[s%d]\n" % n for n in range(size // 8)),
     "list": lambda size: b"[core]\nload-plugins=" + b",".join(b"p%d" % n for n in range(size // 5)),
