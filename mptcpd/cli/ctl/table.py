@@ -1,0 +1,87 @@
+"""The table of all objects, commands and words, in order of precedence; no code that acts on it.
+
+``grammar`` reads command lines by it, ``help_text`` and ``completion`` tell of it. How to add an
+entry is said in ``main``.
+"""
+
+from __future__ import annotations
+
+from mptcpd.cli.ctl.grammar import COMMAND, Command, Object, Word
+
+# The words of all four endpoint commands, as iproute2 knows them: each command takes them all, and
+# shows those that are of use.
+_BOTH = "flags mustn't have both signal and fullmesh"
+_ONLY = "invalid flags, backup and fullmesh only"
+
+
+def _flag(name: str, **more: object) -> Word:
+    return Word(name, exact=True, group="FLAG", **more)  # type: ignore[arg-type]
+
+
+def _endpoint(*, show: str = "", require: str = "", add: bool = False, change: bool = False,
+) -> tuple[Word, ...]:  # fmt: skip
+    """The words: those in ``show`` and ``require`` are told of, the latter without brackets."""
+
+    def word(name: str, value: str, kind: str, key: str = "") -> Word:
+        at = name or value
+        shown = at in show.split() or at in require.split()
+        return Word(name, value, kind, key=key, required=at in require.split(), shown=shown)
+
+    refused = _ONLY if change else ""
+    address = word("", "ADDRESS", "address")
+    numbers = (word("dev", "NAME", "interface"), word("id", "ID", "id"), word("port", "NR", "port"))
+    return (
+        *((address, *numbers) if add else (numbers[1], address, numbers[0], numbers[2])),
+        _flag("signal", refused=refused, shown=add, **_bar("fullmesh", add)),
+        _flag("subflow", refused=refused, shown=add),
+        _flag("laminar", refused=refused, shown=add),
+        _flag("backup", shown=add or change, required=change),
+        _flag("nobackup", shown=change),
+        _flag("fullmesh", shown=add or change, **_bar("signal", add)),
+        _flag("nofullmesh", shown=change),
+        _flag("implicit", refused=refused, shown=False),  # the kernel's own; it says so
+    )
+
+
+def _bar(other: str, add: bool) -> dict[str, object]:
+    return {"bars": (other,), "why": _BOTH} if add else {}
+
+
+_LIMITS = (
+    Word("subflows", "NR", "u32", wrong="invalid subflows\n"),
+    Word("add_addr_accepted", "NR", "u32", wrong="invalid add_addr_accepted\n"),
+)
+
+OBJECTS: tuple[Object, ...] = (
+    Object(
+        "endpoint",
+        "addresses that the kernel's own path manager uses",
+        (
+            Command("add", "endpoint:add",
+                    _endpoint(require="ADDRESS", show="dev id port", add=True),
+                    help="add an endpoint"),
+            Command("change", "endpoint:change",
+                    _endpoint(show="id ADDRESS port", change=True),
+                    help="replace the flags backup and fullmesh of an endpoint"),
+            Command("delete", "endpoint:delete", _endpoint(require="id", show="ADDRESS"),
+                    help="delete an endpoint; id 0, with the address, closes initial subflows"),
+            Command("show", "endpoint:show", _endpoint(show="id"), help="list endpoints"),
+            Command("flush", "endpoint:flush", loose=True, help="delete all endpoints"),
+        ),
+        default="show",
+    ),
+    Object(
+        "limits",
+        "limits of the kernel's own path manager",
+        (
+            Command("set", "endpoint:set_limits", _LIMITS, unknown="unknown limit",
+                    help="change the limits that are given"),
+            Command("show", "endpoint:show_limits",
+                    tuple(word._replace(shown=False) for word in _LIMITS),
+                    unknown="unknown limit", help="print the limits"),
+        ),
+        default="show",
+    ),
+)  # fmt: skip
+
+__all__ = ["COMMAND", "OBJECTS"]
