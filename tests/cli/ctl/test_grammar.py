@@ -68,7 +68,8 @@ COMMAND = Command(
 
 
 def test_words_that_belong_to_others() -> None:
-    line = ["--wait=2.5", "local", "10.0.0.1", "port", "1", "id", "2", "a", "remote", "10.0.0.2", "port", "3", "b", "-d", "4"]
+    words = "--wait=2.5 local 10.0.0.1 port 1 id 2 a remote 10.0.0.2 port 3 b -d 4"
+    line = words.split(" ")
     assert grammar.read(COMMAND, line) == {
         "wait": 2.5, "local": b"\x0a\0\0\1", "local_port": 1, "local_id": 2,
         "remote": b"\x0a\0\0\2", "remote_port": 3, "file": ["a", "b"], "every": 4.0,
