@@ -82,6 +82,15 @@ OBJECTS: tuple[Object, ...] = (
         ),
         default="show",
     ),
+    Object(
+        "monitor",
+        "events of connections, subflows and listeners, as they happen",
+        (
+            Command("", "monitor:run",
+                    (Word("token", "TOKEN", "token"), Word("event", "NAME,...", "events")),
+                    unknown=COMMAND),
+        ),
+    ),
 )  # fmt: skip
 
 __all__ = ["COMMAND", "OBJECTS"]

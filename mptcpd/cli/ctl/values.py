@@ -161,6 +161,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def events(text: str) -> list[int]:
+    """MPTCP_EVENT_* by the names that ``monitor`` prints, with commas. Errors: ValueError."""
+    from mptcpd.cli.ctl.event_text import NAMES
+
+    kinds = {name: kind for kind, name in NAMES.items()}
+    words = text.upper().split(",")
+    if not kinds.keys() >= {*words}:
+        raise ValueError(f"events are {', '.join(kinds)}")
+    return [kinds[word] for word in words]
+
+
 def _text(text: str) -> str:
     if not text:
         raise ValueError
@@ -177,6 +188,7 @@ KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "address": (address, ""),
     "interface": (interface, ""),
     "token": (token, "a token is a number, 0x and hexadecimal digits, or 8 hexadecimal digits"),
+    "events": (events, ""),
     "prefix": (prefix, "expected ADDRESS[/LENGTH][:PORT]; IPv6 with a port as [ADDRESS]:PORT"),
     "seconds": (seconds, "expected a number of seconds"),
     "text": (_text, "it is empty"),
