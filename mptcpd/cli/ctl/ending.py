@@ -45,6 +45,12 @@ class Ending:
         """Let ``wait`` return when something comes on ``fd`` (``select.POLL*``)."""
         self._poll.register(fd, events)
 
+    def pause(self, fd: int, seconds: float) -> None:
+        """Wait for the end alone, for a while; ``fd`` would only say again what it said."""
+        self._poll.unregister(fd)
+        self.wait(seconds)
+        self.watch(fd)
+
     def wait(self, seconds: float | None = None) -> list[tuple[int, int]]:
         """Wait for a descriptor, a signal or the time; the descriptors that have something.
 

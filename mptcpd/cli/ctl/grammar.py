@@ -41,7 +41,8 @@ class Word(NamedTuple):
     refused   the word is known, and only to be refused with these words
     shown     whether usage, completion and the manual page tell of it
     within    words that may follow it and belong to it; their keys get ``KEY_`` in front
-    many      a free argument that may be repeated: its value is a list
+    many      a free argument that may be repeated: its value is a list; a group of which more than
+              one word may be said
     """
 
     name: str
@@ -229,7 +230,7 @@ def spelled(words: Sequence[Word]) -> Iterator[str]:
         if word.group:
             groups.add(word.group)
             names = " | ".join(w.name for w in words if w.group == word.group and w.shown)
-            yield f"({names})..." if word.required else f"[{names}]..."
+            yield (f"({names})" if word.required else f"[{names}]") + "..." * word.many
             continue
         equals = f"{word.name}[={word.value}]" if word.optional else f"{word.name} {word.value}"
         text = " ".join([equals.strip(), *spelled(word.within)])

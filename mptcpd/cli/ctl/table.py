@@ -15,7 +15,7 @@ _ONLY = "invalid flags, backup and fullmesh only"
 
 
 def _flag(name: str, **more: object) -> Word:
-    return Word(name, exact=True, group="FLAG", **more)  # type: ignore[arg-type]
+    return Word(name, exact=True, group="FLAG", many=True, **more)  # type: ignore[arg-type]
 
 
 def _endpoint(*, show: str = "", require: str = "", add: bool = False, change: bool = False,
@@ -51,6 +51,23 @@ _LIMITS = (
     Word("subflows", "NR", "u32", wrong="invalid subflows\n"),
     Word("add_addr_accepted", "NR", "u32", wrong="invalid add_addr_accepted\n"),
 )
+
+# The words of the commands for one connection.
+_TOKEN = Word("token", "TOKEN", "token", required=True)
+_ID = Word("id", "ID", "id")
+_PORT = Word("port", "NR", "port")
+_DEV = Word("dev", "NAME", "interface")
+_BACKUP = Word("backup", exact=True)
+_EITHER = Word("backup", exact=True, group="FLAG", required=True)
+
+
+def _ip(name: str, *within: Word, required: bool = True) -> Word:
+    return Word(name, "ADDRESS", "address", required=required, within=within)
+
+
+def _must(word: Word) -> Word:
+    return word._replace(required=True)
+
 
 OBJECTS: tuple[Object, ...] = (
     Object(
@@ -90,6 +107,48 @@ OBJECTS: tuple[Object, ...] = (
                     (Word("token", "TOKEN", "token"), Word("event", "NAME,...", "events")),
                     unknown=COMMAND),
         ),
+    ),
+    Object(
+        "announce",
+        "tell the peer of an address (ADD_ADDR)",
+        (
+            Command("", "steer:announce",
+                    (_TOKEN, _ip(""), _must(_ID), _PORT, _DEV, Word("listen")),
+                    help="with listen: hold a listening socket there, until interrupted"),
+        ),
+    ),
+    Object(
+        "remove",
+        "tell the peer that an address is gone (RM_ADDR)",
+        (Command("", "steer:remove", (_TOKEN, _must(_ID))),),
+    ),
+    Object(
+        "subflow",
+        "subflows of one connection",
+        (
+            Command("create", "steer:create",
+                    (_TOKEN, _ip("local", _ID), _DEV, _BACKUP, _ip("remote", _must(_PORT), _ID),
+                     Word("--wait", "SECONDS", "seconds", optional=True)),
+                    help="start one; --wait prints it once established, or why it is not"),
+            Command("destroy", "steer:destroy",
+                    (_TOKEN, _ip("local", _must(_PORT)), _ip("remote", _must(_PORT))),
+                    help="close one"),
+            Command("priority", "steer:priority",
+                    (_TOKEN, _ip("local", _PORT, required=False),
+                     _ip("remote", _PORT, required=False),
+                     _EITHER, _EITHER._replace(name="nobackup")),
+                    help="make one a backup, or no backup (MP_PRIO)"),
+        ),
+    ),
+    Object(
+        "address",
+        "addresses of one connection",
+        (Command("show", "steer:show", (_TOKEN, _ID), help="list them (Linux 6.9)"),),
+    ),
+    Object(
+        "listen",
+        "hold an MPTCP listening socket until interrupted, and print its port",
+        (Command("", "holding:listen", (_ip(""), _PORT, _DEV)),),
     ),
 )  # fmt: skip
 
