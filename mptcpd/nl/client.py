@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Protocol
 
-from mptcpd.nl import genl, mptcp, rtnl
+from mptcpd.nl import genl, mptcp, rtnl, rtnl_rule
 from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import KernelError, Unavailable
 from mptcpd.nl.exchange import Names
@@ -152,6 +152,14 @@ class RouteClient:
         )
         found = [rtnl.parse_route(u.RTM_NEWROUTE, answer) for answer in answers]
         return [route for route in found if route is not None]
+
+    def rules(self, family: int) -> list[rtnl_rule.Rule]:
+        """The routing rules of IPv4 or IPv6."""
+        answers = self._commands.dump(
+            u.RTM_GETRULE, rtnl_rule.get_rules(family), "RTM_GETRULE", header=rtnl_rule.RULE
+        )
+        found = [rtnl_rule.parse(answer) for answer in answers]
+        return [rule for rule in found if rule is not None]
 
     def lookup(
         self, dst: bytes, oif: int | None = None, src: bytes | None = None

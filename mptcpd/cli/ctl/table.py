@@ -150,6 +150,18 @@ OBJECTS: tuple[Object, ...] = (
         "hold an MPTCP listening socket until interrupted, and print its port",
         (Command("", "holding:listen", (_ip(""), _PORT, _DEV)),),
     ),
+    Object(
+        "pm",
+        "the path manager of this network namespace",
+        (
+            Command("show", "path_manager:show",
+                    help="which one new connections get, who is subscribed, limits, endpoints"),
+            Command("set", "path_manager:choose",
+                    (Word("", "kernel | userspace", "pm", key="pm", required=True),),
+                    help="choose the one that new connections get"),
+        ),
+        default="show",
+    ),
 )  # fmt: skip
 
 __all__ = ["COMMAND", "OBJECTS"]

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mptcpd.cli.ctl.errors import Failure, no_address, wrong
+from mptcpd.cli.ctl.errors import no_address, wrong
 
 _IFNAMSIZ = 16  # linux/if.h; with the zero at its end
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII)
@@ -178,6 +178,18 @@ def _text(text: str) -> str:
     return text
 
 
+def one_of(words: tuple[str, ...], what: str) -> Callable[[str], str]:
+    """A reader for a word out of few, which may be shortened; for KINDS."""
+
+    def reader(text: str) -> str:
+        for word in words:
+            if text and word.startswith(text):
+                return word
+        raise ValueError(f"expected {what}: {', '.join(words)}")
+
+    return reader
+
+
 # Kind: its reader, and what is said of a text that the reader refuses without words of its own.
 # The line breaks are iproute2's: some of its messages end in two.
 KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -191,21 +203,7 @@ KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "events": (events, ""),
     "prefix": (prefix, "expected ADDRESS[/LENGTH][:PORT]; IPv6 with a port as [ADDRESS]:PORT"),
     "seconds": (seconds, "expected a number of seconds"),
+    "pm": (one_of(("kernel", "userspace"), "one of"), ""),
     "text": (_text, "it is empty"),
     "file": (_text, "it is empty"),
 }
-
-
-def one_of(words: tuple[str, ...], what: str) -> Callable[[str], str]:
-    """A reader for a word out of few, which may be shortened; for KINDS."""
-
-    def reader(text: str) -> str:
-        for word in words:
-            if text and word.startswith(text):
-                return word
-        raise ValueError(f"expected {what}: {', '.join(words)}")
-
-    return reader
-
-
-__all__ = ["KINDS", "Failure", "Prefix", "address", "number", "one_of", "prefix", "read", "token"]
