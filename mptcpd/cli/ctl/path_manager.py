@@ -94,13 +94,16 @@ def subscribers(group: int) -> list[Subscriber] | None:
 
     The kernel without CONFIG_NETLINK_DIAG does not; processes of others are nameless without root.
     """
+    commands = CommandSocket(u.NETLINK_SOCK_DIAG)
     try:
-        answers = CommandSocket(u.NETLINK_SOCK_DIAG).dump(
+        answers = commands.dump(
             u.SOCK_DIAG_BY_FAMILY, netlink_diag.request(u.NETLINK_GENERIC), "SOCK_DIAG_BY_FAMILY",
             header=netlink_diag.REQUEST,
         )  # fmt: skip
     except NetlinkError:
         return None
+    finally:
+        commands.close()
     sockets = (netlink_diag.parse(answer) for answer in answers)
     inodes = {socket.inode for socket in sockets if group in socket.groups}
     return _owners(inodes) if inodes else []
