@@ -162,6 +162,12 @@ OBJECTS: tuple[Object, ...] = (
         ),
         default="show",
     ),
+    Object(
+        "completion",
+        "print a script that completes command lines of mptcpctl",
+        (Command("", "completion:run", (Word("", "bash | zsh", "shell", key="shell",
+                                             required=True),)),),
+    ),
 )  # fmt: skip
 
 __all__ = ["COMMAND", "OBJECTS"]

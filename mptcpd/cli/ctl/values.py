@@ -204,6 +204,7 @@ KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "prefix": (prefix, "expected ADDRESS[/LENGTH][:PORT]; IPv6 with a port as [ADDRESS]:PORT"),
     "seconds": (seconds, "expected a number of seconds"),
     "pm": (one_of(("kernel", "userspace"), "one of"), ""),
+    "shell": (one_of(("bash", "zsh"), "one of"), ""),
     "text": (_text, "it is empty"),
     "file": (_text, "it is empty"),
 }
