@@ -12,6 +12,7 @@ LIB      := $(PREFIX)/lib/mptcpd
 CONF     := $(SYSCONFDIR)/mptcpd/mptcpd.conf
 LAUNCHER := $(PREFIX)/sbin/mptcpd
 MPTCPIZE := $(PREFIX)/bin/mptcpize
+MPTCPCTL := $(PREFIX)/bin/mptcpctl
 UNIT     := $(PREFIX)/lib/systemd/system/mptcpd.service
 MAN8     := $(PREFIX)/share/man/man8
 BASH     := $(PREFIX)/share/bash-completion/completions
@@ -95,11 +96,13 @@ install: $(ABI)
 	sed -i "1s|.*|#!$$("$(PYTHON)" -I -c 'import sys; print(sys.executable)') -I|" "$(DESTDIR)$(LAUNCHER)"
 	install -D -m 755 "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(MPTCPIZE)"
 	sed -i 's|mptcpd\.cli\.daemon|mptcpd.cli.mptcpize|; s|the mptcpd that|the mptcpize that|' "$(DESTDIR)$(MPTCPIZE)"
+	install -D -m 755 "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(MPTCPCTL)"
+	sed -i 's|mptcpd\.cli\.daemon|mptcpd.cli.ctl.main|; s|the mptcpd that|the mptcpctl that|' "$(DESTDIR)$(MPTCPCTL)"
 	install -D -m 644 packaging/mptcpd.service "$(DESTDIR)$(UNIT)"
 	sed -i 's|@LAUNCHER@|$(LAUNCHER)|' "$(DESTDIR)$(UNIT)"
 	install -D -m 644 -t "$(DESTDIR)$(BASH)" packaging/bash/mptcpize
 	install -D -m 644 -t "$(DESTDIR)$(ZSH)" packaging/zsh/_mptcpize
-	install -D -m 644 -t "$(DESTDIR)$(MAN8)" man/mptcpd.8 man/mptcpize.8
+	install -D -m 644 -t "$(DESTDIR)$(MAN8)" man/mptcpd.8 man/mptcpize.8 man/mptcpctl.8
 	sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$(DESTDIR)$(MAN8)/mptcpd.8"
 	[ -e "$(DESTDIR)$(CONF)" ] || install -D -m 644 etc/mptcpd.conf "$(DESTDIR)$(CONF)"
 
@@ -108,6 +111,7 @@ uninstall:
 	rm -f "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(UNIT)" "$(DESTDIR)$(MAN8)/mptcpd.8"
 	rm -f "$(DESTDIR)$(MPTCPIZE)" "$(DESTDIR)$(MAN8)/mptcpize.8"
 	rm -f "$(DESTDIR)$(BASH)/mptcpize" "$(DESTDIR)$(ZSH)/_mptcpize"
+	rm -f "$(DESTDIR)$(MPTCPCTL)" "$(DESTDIR)$(MAN8)/mptcpctl.8"
 	rm -rf "$(DESTDIR)$(LIB)/mptcpd"
 	find plugins -name '*.py' -exec rm -f "$(DESTDIR)$(LIB)/{}" ';'
 	rm -rf "$(DESTDIR)$(LIB)/plugins/__pycache__"

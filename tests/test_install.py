@@ -11,6 +11,8 @@ import sys
 import pytest
 
 from mptcpd.cli import options
+from mptcpd.cli.ctl import grammar, help_text, table
+from mptcpd.cli.ctl import options as ctl_options
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 
@@ -69,9 +71,15 @@ def test_runs_mptcpize(installed: pathlib.Path) -> None:
     assert f'ExecStart="{installed}/opt/m/bin/mptcpize" run /opt/m/sbin/mptcpd' in run.stdout
 
 
+def test_mptcpctl_runs_from_where_it_was_put(installed: pathlib.Path) -> None:
+    run = launch(installed, "help", "endpoint", program="bin/mptcpctl")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == help_text.of(["endpoint"])
+
+
 def test_layout(installed: pathlib.Path) -> None:
     prefix = installed / "opt/m"
-    launchers = {prefix / "sbin/mptcpd", prefix / "bin/mptcpize"}
+    launchers = {prefix / name for name in ("sbin/mptcpd", "bin/mptcpize", "bin/mptcpctl")}
     folders = [file for file in prefix.rglob("*") if file.is_dir()]
     assert {file.stat().st_mode & 0o777 for file in folders} == {0o755}
     files = {file for file in prefix.rglob("*") if file.is_file()}
@@ -88,6 +96,7 @@ def test_layout(installed: pathlib.Path) -> None:
         "share/man/man8/mptcpize.8",
         "share/bash-completion/completions/mptcpize",
         "share/zsh/site-functions/_mptcpize",
+        "share/man/man8/mptcpctl.8",
     } <= names
     library = prefix / "lib/mptcpd"
     sources = {file.relative_to(library) for file in library.glob("mptcpd/**/*.py")}
@@ -171,3 +180,16 @@ def test_manual_page_has_the_options() -> None:
     page = (TOP / "man/mptcpd.8").read_text().replace("\\-", "-")
     hidden = {"program-name", "HANG"}
     assert set(re.findall(r"--([a-z-]+)", page)) == {o.name for o in options.TABLE} - hidden
+
+
+def test_manual_page_of_mptcpctl_has_every_command_and_option() -> None:
+    page = (TOP / "man/mptcpctl.8").read_text().replace("\\-", "-")
+    missing = [
+        usage
+        for entry in table.OBJECTS
+        for usage in grammar.usage(entry)
+        if f"\n{usage}\n" not in page
+    ]
+    assert missing == []
+    names = {f"-{name}" for o in ctl_options.TABLE for name in (o.name, o.short)}
+    assert names <= set(re.findall(r"(?<=[ ~])-[A-Za-z0-9]+", page))
