@@ -27,7 +27,7 @@ Args = dict[str, Any]  # what was said: Word.key -> its value, or True, or the l
 class Word(NamedTuple):
     """A keyword of a command, or (``name`` empty) an argument that stands by itself.
 
-    name      as typed; one that begins with "-" must be spelled out, "--wait=5" gives it a value
+    name      as typed; "--wait=5" gives one that begins with "-" a value
     value     what follows it, as usage shows it ("ID"); "" for a word without
     kind      how that is read: a key of ``values.KINDS``
     key       of the result in Args; "" for the name, or the value's in lower case
@@ -171,9 +171,13 @@ def _match(
     """The word that ``text`` is, whether it belongs to the section, and a value attached to it."""
     if text.startswith("-") and len(text) > 1 and any(w.name[:1] == "-" for w in command.words):
         name, equals, attached = text.partition("=")
-        for word in command.words:
-            if word.name == name and (not equals or word.optional or word.value):
+        dashed = [word for word in command.words if word.name[:1] == "-"]
+        exact = [word for word in dashed if word.name == name]
+        near = [word for word in dashed if len(name) > 2 and word.name.startswith(name)]
+        for word in exact or near:
+            if not equals or word.value:
                 return word, False, attached if equals else None
+        return None, False, None
     for words, inner in ((section.within if section else (), True), (command.words, False)):
         for word in words:
             if word.exact and word.name == text:

@@ -163,6 +163,12 @@ OBJECTS: tuple[Object, ...] = (
         default="show",
     ),
     Object(
+        "debug",
+        "print or write what a bug report needs to tell",
+        (Command("", "debug:run", (Word("--anonymous"), Word("", "FILE", "file")),
+                 help="--anonymous: addresses become names that tell only which are the same"),),
+    ),
+    Object(
         "completion",
         "print a script that completes command lines of mptcpctl",
         (Command("", "completion:run", (Word("", "bash | zsh", "shell", key="shell",

@@ -75,6 +75,10 @@ def test_words_that_belong_to_others() -> None:
         "remote": b"\x0a\0\0\2", "remote_port": 3, "file": ["a", "b"], "every": 4.0,
     }  # fmt: skip
     assert grammar.read(COMMAND, ["local", "10.0.0.1", "port", "1", "--wait"])["wait"] is True
+    assert grammar.read(COMMAND, ["local", "10.0.0.1", "port", "1", "--wa=3"])["wait"] == 3.0
+    for bad in ("--bogus", "--", "--waits=2", "-x"):
+        with pytest.raises(Failure, match=f'"{bad}" is wrong: unknown argument'):
+            grammar.read(COMMAND, ["local", "10.0.0.1", "port", "1", bad])
     for words, missing in (("", "local"), ("local 1.1.1.1", "local port")):
         with pytest.raises(Failure, match=f'"{missing}" is required'):
             grammar.read(COMMAND, words.split())
