@@ -24,8 +24,8 @@ from mptcpd.nl.shapes import HEADER, Shape
 _REQUEST = Struct("=BBBBI2s2s16s16sIII")
 REQUEST = _REQUEST.size  # 56 bytes
 # struct inet_diag_msg; ports and addresses in network order, the rest in host order.
-_MESSAGE = Struct("=BBxx2s2s16s16sI8x12xII")
-_HEADER = _MESSAGE.size  # 72 bytes
+_INET_DIAG_MSG = Struct("=BBxx2s2s16s16sI8x12xII")
+MESSAGE = _INET_DIAG_MSG.size  # 72 bytes
 _NO_COOKIE = 0xFFFFFFFF
 _ENCODER = Encoder(128)
 
@@ -202,7 +202,7 @@ _SUBFLOW = {
 def _connection_plain(payload: bytes) -> Connection:
     """As ``parse_connection``, attribute by attribute; remembers the shape."""
     family, path, state, ifindex, uid, inode = _socket(payload)
-    found, places = _walk(payload, _HEADER, len(payload))
+    found, places = walk(payload, MESSAGE, len(payload))
     start, length = found.get(u.INET_DIAG_INFO, (0, 0))
     if length < _INFO_LEAST:
         raise DecodeError(f"INET_DIAG_INFO: {length} bytes, at least {_INFO_LEAST}")
@@ -219,13 +219,13 @@ def _connection_plain(payload: bytes) -> Connection:
 def _subflow_plain(payload: bytes) -> Subflow | None:
     """As ``parse_subflow``, attribute by attribute; remembers the shape."""
     family, path, state, ifindex, _uid, _inode = _socket(payload)
-    found, places = _walk(payload, _HEADER, len(payload))
+    found, places = walk(payload, MESSAGE, len(payload))
     ulp, length = found.get(u.INET_DIAG_ULP_INFO, (0, 0))
-    found, more = _walk(payload, ulp, ulp + length)
+    found, more = walk(payload, ulp, ulp + length)
     nest, length = found.get(u.INET_ULP_INFO_MPTCP, (0, 0))
     if not length:
         return None
-    found, most = _walk(payload, nest, nest + length)
+    found, most = walk(payload, nest, nest + length)
     numbers, values = [], []
     for kind, (name, reader, form) in _SUBFLOW.items():
         start, length = found.get(kind, (0, 0))
@@ -238,9 +238,9 @@ def _subflow_plain(payload: bytes) -> Subflow | None:
 
 
 def _socket(payload: bytes) -> tuple[int, Path, int, int, int, int]:
-    if len(payload) < _HEADER:
-        raise DecodeError(f"inet_diag_msg: {len(payload)} bytes instead of {_HEADER}")
-    family, state, sport, dport, src, dst, ifindex, uid, inode = _MESSAGE.unpack_from(payload)
+    if len(payload) < MESSAGE:
+        raise DecodeError(f"inet_diag_msg: {len(payload)} bytes instead of {MESSAGE}")
+    family, state, sport, dport, src, dst, ifindex, uid, inode = _INET_DIAG_MSG.unpack_from(payload)
     if family == AF_INET:
         src, dst = src[:4], dst[:4]
     elif family != AF_INET6:
@@ -249,7 +249,7 @@ def _socket(payload: bytes) -> tuple[int, Path, int, int, int, int]:
     return family, path, state, ifindex, uid, inode
 
 
-def _walk(
+def walk(
     payload: bytes, start: int, end: int
 ) -> tuple[dict[int, tuple[int, int]], list[tuple[int, str]]]:
     """The attributes from ``start`` to ``end``: offset and length of each payload, by type; and

@@ -37,12 +37,12 @@ class DiagClient:
 
     def connections(self, states: int = diag.CONNECTED) -> Iterator[diag.Connection]:
         """All MPTCP sockets in these states, IPv4 and IPv6."""
-        for payload in self._dump(u.IPPROTO_MPTCP, states):
+        for payload in self.dump(u.IPPROTO_MPTCP, states):
             yield diag.parse_connection(payload)
 
     def subflows(self, states: int = diag.CONNECTED) -> Iterator[diag.Subflow]:
         """All TCP sockets in these states that are subflows. Needs CAP_NET_ADMIN to see any."""
-        for payload in self._dump(u.IPPROTO_TCP, states):
+        for payload in self.dump(u.IPPROTO_TCP, states):
             subflow = diag.parse_subflow(payload)
             if subflow is not None:
                 yield subflow
@@ -74,7 +74,8 @@ class DiagClient:
             if error.errno not in (*_GONE, errno.EOPNOTSUPP):
                 raise
 
-    def _dump(self, protocol: int, states: int) -> Iterator[bytes]:
+    def dump(self, protocol: int, states: int) -> Iterator[bytes]:
+        """The answers themselves, for IPv4 and IPv6, of which one kernel may have no IPv6."""
         for family in (AF_INET, AF_INET6):
             body = diag.request(family, protocol, states)
             try:

@@ -15,7 +15,18 @@ from mptcpd.core import config, ownership, unit
 from mptcpd.core.address import sockaddr
 from mptcpd.core.config import ConfigError
 from mptcpd.core.unit import UnitError
-from mptcpd.nl import attrs, diag, genl, messages, mptcp, mptcp_event, rtnl, syscalls
+from mptcpd.nl import (
+    attrs,
+    diag,
+    diag_sockets,
+    genl,
+    info,
+    messages,
+    mptcp,
+    mptcp_event,
+    rtnl,
+    syscalls,
+)
 from mptcpd.nl import uapi as u
 from mptcpd.nl._attrs import Layouts
 from mptcpd.nl.errors import DecodeError
@@ -111,6 +122,10 @@ PARSERS: dict[str, Parser] = {
     },
     "diag.parse_connection": Parser(diag.parse_connection),
     "diag.parse_subflow": Parser(diag.parse_subflow),
+    "diag_sockets.parse_mptcp": Parser(diag_sockets.parse_mptcp),
+    "diag_sockets.parse_tcp": Parser(diag_sockets.parse_tcp),
+    "info.mptcp_info": Parser(info.mptcp_info),
+    "info.tcp_info": Parser(info.tcp_info),
     "config.parse": Parser(
         _text(lambda text: config.parse(text, "f")), (ConfigError,), [CONFIGURATION], text=True
     ),
@@ -139,6 +154,8 @@ def forget() -> None:
         setattr(module, name, Layouts(layouts._fields, layouts._width))
     diag._INFO_AT.clear()
     diag._ULP_AT.clear()
+    diag_sockets._MPTCP.clear()
+    diag_sockets._TCP.clear()
 
 
 def outcome(parser: Parser, data: bytes | bytearray) -> Any:
