@@ -7,12 +7,14 @@ Each leads a session of its own: Ctrl-C reaches the parent alone, which ends its
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import pickle
 import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 import traceback
 from collections.abc import Callable
@@ -33,12 +35,20 @@ def _die_with(parent: int) -> None:
 
 
 def start(args: list[str], **options: Any) -> subprocess.Popen[Any]:
-    """``subprocess.Popen``, but the child dies with us. Without ``stdin`` it has none."""
+    """``subprocess.Popen``, but the child dies with us. Without ``stdin`` it has none.
+
+    ``controlling=True``: its stdin, a terminal, is its controlling one: Ctrl-C there is a signal.
+    """
     parent = os.getpid()
     options.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.Popen(
-        args, start_new_session=True, preexec_fn=lambda: _die_with(parent), **options
-    )
+    controlling = options.pop("controlling", False)
+
+    def prepare() -> None:
+        _die_with(parent)
+        if controlling:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    return subprocess.Popen(args, start_new_session=True, preexec_fn=prepare, **options)
 
 
 def stop(child: subprocess.Popen[Any]) -> None:
