@@ -6,10 +6,10 @@ words before: objects, then commands, then the words of the command, or the valu
 
 from __future__ import annotations
 
-from mptcpd.cli.ctl import options, table
+from mptcpd.cli.ctl import options, table, values
 from mptcpd.cli.ctl.call import Call
 from mptcpd.cli.ctl.event_text import NAMES
-from mptcpd.cli.ctl.grammar import Command, Word
+from mptcpd.cli.ctl.grammar import Command, Object, Word
 
 # What to offer as a value of each kind, in both shells' language; nothing for other kinds.
 _VALUES = {
@@ -19,6 +19,8 @@ _VALUES = {
     "shell": "bash zsh",
     "events": " ".join(NAMES.values()),
     "file": "FILES",
+    "state": " ".join(values.STATES),
+    "sort": " ".join(values.SORTS),
 }
 _SHARED = """\
     _mptcpctl_object='' _mptcpctl_command='' _mptcpctl_words='' _mptcpctl_skip=''
@@ -148,9 +150,18 @@ def _commands() -> list[str]:
             names = " ".join(command.name for command in entry.commands)
             lines.append(
                 f'                {entry.name}) _mptcpctl_first "$_mptcpctl_word" {names}\n'
-                "                    _mptcpctl_command=$_mptcpctl_found ;;"
+                + _bare(entry)
+                + "                    _mptcpctl_command=$_mptcpctl_found ;;"
             )
     return lines
+
+
+def _bare(entry: Object) -> str:
+    """Whose words may follow at once has its default command then."""
+    if not entry.bare:
+        return ""
+    blank = " " * 20
+    return f"{blank}[ $_mptcpctl_found != unknown ] || _mptcpctl_found={entry.default}\n"
 
 
 def _words() -> list[str]:
@@ -159,6 +170,9 @@ def _words() -> list[str]:
     for entry in table.OBJECTS:
         if entry.alone is None:
             names = " ".join(command.name for command in entry.commands)
+            at_once = [c for c in entry.commands if entry.bare and c.name == entry.default]
+            for command in at_once:
+                names = " ".join([names, *(w.name for w in command.words if w.shown and w.name)])
             lines.append(_case(f"{entry.name}//*", names))
         for command in entry.commands:
             # The place of a command that the object is: nothing yet, or "-" behind its first word.

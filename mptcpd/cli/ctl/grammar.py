@@ -92,12 +92,17 @@ COMMAND = "command"
 
 
 class Object(NamedTuple):
-    """What the first word names. ``default``: the command that no word at all stands for."""
+    """What the first word names.
+
+    default  the command that no word at all stands for
+    bare     its words may also follow at once: "connection token 1" is "connection show token 1"
+    """
 
     name: str
     help: str
     commands: tuple[Command, ...]
     default: str | None = None
+    bare: bool = False
 
     @property
     def alone(self) -> Command | None:
@@ -128,6 +133,8 @@ def find(objects: Sequence[Object], argv: Sequence[str]) -> tuple[Object, Comman
     if not rest:
         raise Failure('Command line is not complete. Try option "help"')
     chosen = first(rest[0], names)
+    if chosen is None and entry.bare and entry.default is not None:
+        return entry, entry.commands[names.index(entry.default)], rest
     if chosen is None:
         raise unknown_command(rest[0])
     return entry, entry.commands[chosen], rest[1:]

@@ -69,6 +69,16 @@ def _must(word: Word) -> Word:
     return word._replace(required=True)
 
 
+# Which connections are meant.
+_FILTER = (
+    Word("token", "TOKEN", "token"),
+    Word("local", "PREFIX[:PORT]", "prefix"),
+    Word("remote", "PREFIX[:PORT]", "prefix"),
+    Word("dev", "NAME", "interface"),
+    Word("state", "STATE", "state"),
+    Word("pm", "kernel | userspace", "pm"),
+)
+
 OBJECTS: tuple[Object, ...] = (
     Object(
         "endpoint",
@@ -161,6 +171,41 @@ OBJECTS: tuple[Object, ...] = (
                     help="choose the one that new connections get"),
         ),
         default="show",
+    ),
+    Object(
+        "connection",
+        "MPTCP connections and their subflows, as the kernel has them",
+        (
+            Command("show", "connection:show", _FILTER, help="list connections and their subflows"),
+            Command("count", "connection:count", _FILTER, help="how many there are"),
+        ),
+        default="show",
+        bare=True,
+    ),
+    Object(
+        "top",
+        "a live view of connections, on a terminal or as frames of text",
+        (
+            Command("", "top:run", (
+                Word("-b", key="batch"),
+                Word("-d", "SECONDS", "seconds", key="interval"),
+                Word("-n", "COUNT", "count", key="count"),
+                Word("-s", "rate | rtt | retrans | token", "sort", key="sort"),
+                *_FILTER,
+            ), help="watch connections; -b writes frames of text"),
+        ),
+    ),
+    Object(
+        "record",
+        "one picture of what connections do over a time",
+        (
+            Command("", "record:run", (
+                Word("", "FILE", "file", required=True),
+                Word("-d", "SECONDS", "seconds", key="seconds"),
+                Word("-i", "SECONDS", "seconds", key="interval"),
+                *_FILTER,
+            ), help="watch, then write an SVG picture: for -d seconds, else until interrupted"),
+        ),
     ),
     Object(
         "debug",

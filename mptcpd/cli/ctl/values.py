@@ -16,6 +16,12 @@ from mptcpd.cli.ctl.errors import no_address, wrong
 _IFNAMSIZ = 16  # linux/if.h; with the zero at its end
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII)
 _ULONG_MAX = (1 << 64) - 1
+# The states of a connection, as ss(8) calls them; what ``top`` sorts by.
+STATES = (
+    "established", "syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "closed", "close-wait",
+    "last-ack", "closing",
+)  # fmt: skip
+SORTS = ("rate", "rtt", "retrans", "token")
 # What iproute2 takes for addresses without a single byte; no endpoint has one.
 _NO_ADDRESS = ("any", "all", "default")
 
@@ -207,4 +213,6 @@ KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "shell": (one_of(("bash", "zsh"), "one of"), ""),
     "text": (_text, "it is empty"),
     "file": (_text, "it is empty"),
+    "state": (one_of(STATES, "a state"), ""),
+    "sort": (one_of(SORTS, "an order"), ""),
 }
