@@ -113,7 +113,7 @@ INFO = st.integers(0, 300).flatmap(lambda size: st.binary(min_size=size, max_siz
 @given(st.sampled_from(SOCKETS), INFO)
 def test_mptcp_info_of_any_length(socket: bytes, info: bytes) -> None:
     """Flags and token are read from where they are, whatever the kernel's version appends."""
-    payload = socket[: diag._HEADER] + attribute(u.INET_DIAG_INFO, info)
+    payload = socket[: diag.MESSAGE] + attribute(u.INET_DIAG_INFO, info)
     for _known in range(2):
         try:
             found = diag.parse_connection(payload)
