@@ -12,7 +12,7 @@ from mptcpd.cli import daemon, pm_type
 from mptcpd.nl import uapi as u
 from tests.fake.world import FakeWorld
 from tests.fake_kernel import plugged
-from tests.whole import Driven
+from tests.whole import Driven, Lifeless
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 Script = Callable[[FakeWorld, Driven], object]
@@ -35,6 +35,7 @@ def run(
     (tmp_path / "enabled").write_text("1")
     (tmp_path / "path_manager").write_text("kernel")
     monkeypatch.setattr(daemon, "_ENABLED", str(tmp_path / "enabled"))
+    monkeypatch.setattr(daemon, "Life", Lifeless)
     monkeypatch.setattr(pm_type.PathManagerType.__init__, "__defaults__", (str(tmp_path),))
     file = tmp_path / "mptcpd.conf"
 

@@ -62,6 +62,14 @@ class Driven(Loop):
         raise AssertionError("it never settles")
 
 
+class Lifeless:
+    """In place of cli.life.Life, which would take this process's powers, and the machine's name."""
+
+    def begin(self, *_arguments: object) -> None: ...
+    def watch(self, _loop: object) -> None: ...
+    def close(self) -> None: ...
+
+
 def run(
     script: Callable[[Driven], object], plugins: Iterable[Plugin], config: Config = CONFIG
 ) -> None:

@@ -32,6 +32,7 @@ class Option(NamedTuple):
     words     what the argument is made of, if the words are known; for completion
     list      whether the argument is a comma separated list of such words
     optional  whether the argument may be left out (then it is only taken after "=")
+    late      came later than others: an abbreviation that fits both is theirs, as it was before
     """
 
     name: str
@@ -42,6 +43,7 @@ class Option(NamedTuple):
     words: tuple[str, ...] = ()
     list: bool = False
     optional: bool = False
+    late: bool = False
 
     def spelled(self) -> str:
         """``--name=ARGUMENT``, as help texts show it."""
@@ -114,6 +116,7 @@ def _long(word: str, rest: list[str], table: Sequence[Option]) -> tuple[Option, 
     name, equals, argument = word[2:].partition("=")
     found = [option for option in table if option.name == name]
     found = found or [option for option in table if option.name.startswith(name)]
+    found = [option for option in found if not option.late] or found
     if not found:
         raise BadLine(f"unrecognized option '{word}'")
     if len(found) > 1:

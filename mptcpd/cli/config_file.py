@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from mptcpd.cli import paths
+from mptcpd.cli import log, paths
 from mptcpd.cli.options import Options
+from mptcpd.cli.runtime import NONE
 from mptcpd.core.config import Config, ConfigError, Settings, parse
 from mptcpd.core.trust import trusted
 
@@ -51,4 +52,11 @@ def load(options: Options) -> Config:
     """The configuration to go by: command line, then file, then defaults."""
     file = paths.config_file() if options.config is None else options.config
     said = read(file, paths.owners(), required=options.config is not None)
-    return Config.merge(options.settings, said, paths.plugin_dir())
+    config = Config.merge(options.settings, said, paths.plugin_dir())
+    if options.daemonize:
+        for key, name in (("plugin-dir", config.plugin_dir), ("runtime-dir", config.runtime_dir)):
+            if not os.path.isabs(name) and name != NONE:
+                raise ConfigError("", None, f'{key}: "{name}" has to begin with / with --daemonize')
+        if config.log == "stderr":
+            config = config._replace(log=log.in_background())
+    return config

@@ -9,8 +9,10 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 
-from mptcpd.cli import argp, config_file, counters, log, options, paths, pm_type
+from mptcpd.cli import argp, config_file, counters, log, options, paths, pm_type, privileges
+from mptcpd.cli.life import Background, Life, StartError
 from mptcpd.cli.runtime import store
 from mptcpd.core import loader
 from mptcpd.core.commands import ConnectionCommands
@@ -41,10 +43,6 @@ _ENABLED = "/proc/sys/net/mptcp/enabled"
 _LOG = logging.getLogger("mptcpd")
 
 
-class StartError(Exception):
-    """The daemon cannot start; the lines say why and what to do."""
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the daemon. Returns the exit status: 0 after SIGINT or SIGTERM, 1, or 64 for usage."""
     try:
@@ -57,18 +55,21 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if said.hang:
         time.sleep(said.hang)
+    if said.daemonize:
+        said = options.absolute(said)
     try:
         config = config_file.load(said)
         if said.check_config:
             return check_config(config)
         log.set_up(config.log, config.debug)
-    except (ConfigError, Untrusted, log.LogError) as error:
+        background = Background(said.daemonize)
+    except (ConfigError, Untrusted, log.LogError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     for note in config.notes:
         _LOG.warning("%s", note)
     try:
-        run(config)
+        run(config, said, background.ready)
     except StartError as error:
         for line in str(error).splitlines():
             _LOG.error("%s", line)
@@ -90,6 +91,12 @@ def check_config(config: Config) -> int:
     """Say that the configuration is fine, and what it means here and now."""
     from mptcpd.cli import check  # the daemon itself has no use for it
 
+    try:
+        if config.user is not None:
+            privileges.user(config.user)
+    except privileges.PrivilegeError as error:
+        print(error, file=sys.stderr)
+        return 1
     print("The configuration is fine.")
     for note in config.notes:
         print(f"Note: {note}")
@@ -102,12 +109,26 @@ def check_config(config: Config) -> int:
     return 0
 
 
-def run(config: Config) -> None:
+def run(config: Config, said: options.Options, ready: Callable[[], None]) -> None:
     """Build everything, serve until a signal ends it, and take it down again.
 
+    ready   called when all is there that was to be told to plugins
     Errors  StartError: people can mend it. NetlinkError, OSError: the kernel failed us.
     """
     check_kernel()
+    life = Life()
+    loop = Loop()
+    try:
+        life.begin(said, config)
+        life.watch(loop)
+        serve(config, loop, Registry(find_plugins(config)), ready)
+    finally:
+        loop.close()
+        life.close()
+
+
+def find_plugins(config: Config) -> list[Plugin]:
+    """The plugins to use, with new connections given to the path manager that is configured."""
     try:
         plugins = loader.load(config.plugin_dir, config.load_plugins, paths.owners())
     except loader.LoadError as error:
@@ -118,24 +139,23 @@ def run(config: Config) -> None:
             found.set(config.pm)
         except pm_type.PathManagerError as error:
             raise StartError(str(error)) from error
-    plugins = pm_type.fitting(plugins, config, found)
-    loop = Loop()
-    try:
-        serve(config, loop, Registry(plugins))
-    finally:
-        loop.close()
+    return pm_type.fitting(plugins, config, found)
 
 
-def serve(config: Config, loop: Loop, registry: Registry) -> None:
+def serve(
+    config: Config, loop: Loop, registry: Registry, ready: Callable[[], None] = lambda: None
+) -> None:
     """As ``run``, with the plugins loaded."""
     parts = Parts(config)
     try:
-        join(config, loop, registry, parts)
+        join(config, loop, registry, parts, ready)
     finally:
         parts.close()
 
 
-def join(config: Config, loop: Loop, registry: Registry, parts: Parts) -> None:
+def join(
+    config: Config, loop: Loop, registry: Registry, parts: Parts, ready: Callable[[], None]
+) -> None:
     """As ``serve``, with the sockets open."""
     daemon = Daemon(
         loop,
@@ -190,8 +210,11 @@ def join(config: Config, loop: Loop, registry: Registry, parts: Parts) -> None:
         for endpoint in endpoints.drop_inherited():
             _LOG.info("Endpoint %s of an earlier run applies no more.", endpoint.address)
         watch.start(parts.mptcp.events_group, owners.events())
+        if config.debug:
+            _LOG.debug("%s", privileges.left())
         _LOG.debug("ready: plugins %s", ", ".join(registry.names))
         memory.give_back()
+        ready()
         loop.run()
     finally:
         watch.stop()

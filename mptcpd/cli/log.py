@@ -19,7 +19,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 SYSLOG_SOCKET = "/dev/log"
@@ -204,6 +204,28 @@ def _handler(destination: str, stream: TextIO | None, file: str | None) -> loggi
     if destination == "null":
         return logging.NullHandler()
     raise LogError(f'Unknown logging option: "{destination}"')
+
+
+def in_background(file: str = SYSLOG_SOCKET) -> str:
+    """The destination in place of stderr for who has none: syslog, or null if nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        return "null" if probe.connect_ex(file) else "syslog"
+
+
+def echo() -> Callable[[], None]:
+    """Show warnings and worse on stderr, too, until the function that is returned is called."""
+    root = logging.getLogger()
+    also, level = logging.StreamHandler(), root.level
+    also.setFormatter(_Lines())
+    also.setLevel(logging.WARNING)
+    root.addHandler(also)
+    root.setLevel(min(level, logging.WARNING))  # with null, nothing would get this far
+
+    def end() -> None:
+        root.removeHandler(also)
+        root.setLevel(level)
+
+    return end
 
 
 def set_up(

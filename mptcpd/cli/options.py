@@ -7,6 +7,7 @@ Source   the C daemon's options, messages and exit codes; --config and --check-c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,6 +71,18 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("config", argument="FILE", help="Read the configuration from FILE"),
     Option("check-config", help="Check the options and the configuration, say so, and end"),
+    Option(
+        "daemonize",
+        help="Go into the background; the command ends when mptcpd is ready, or with its exit "
+        "status if it fails",
+        late=True,
+    ),
+    Option("pidfile", argument="FILE", help="Write the process ID to FILE", late=True),
+    Option(
+        "no-sandbox",
+        help="Do not deny system calls that a path manager has no need for, to debug a plugin",
+        late=True,
+    ),
 )
 TABLE = OPTIONS + argp.STANDARD
 
@@ -82,6 +95,9 @@ class Options(NamedTuple):
     check_config  only check the configuration
     show          text for stdout; if not None, print it and exit with 0, whatever else was said
     hang          seconds to sleep first, for a debugger (argp's hidden --HANG)
+    daemonize     go into the background
+    pidfile       where to write the process ID, or None
+    sandbox       whether to have the kernel refuse unneeded system calls
     """
 
     settings: Settings = Settings()
@@ -89,6 +105,9 @@ class Options(NamedTuple):
     check_config: bool = False
     show: str | None = None
     hang: int = 0
+    daemonize: bool = False
+    pidfile: str | None = None
+    sandbox: bool = True
 
 
 def _given(complaint: str) -> Callable[[str], str]:
@@ -136,7 +155,15 @@ _SETTINGS: Mapping[str, Callable[[str], Any]] = {
     "addr-flags": _named("addr-flags", config.addr_flags),
     "notify-flags": _named("notify-flags", config.notify_flags),
 }
-_config = _given("Empty configuration file command line option.")
+# option -> field of Options, reader of its argument
+_OURS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "config": ("config", _given("Empty configuration file command line option.")),
+    "check-config": ("check_config", lambda _: True),
+    "daemonize": ("daemonize", lambda _: True),
+    "pidfile": ("pidfile", _given("Empty process ID file command line option.")),
+    "no-sandbox": ("sandbox", lambda _: False),
+    "HANG": ("hang", lambda text: _seconds(text)),
+}
 
 
 def _seconds(text: str) -> int:
@@ -164,12 +191,9 @@ def parse(argv: Sequence[str]) -> Options:
             name = option.name
             if name in _SETTINGS:
                 said[name.replace("-", "_")] = _SETTINGS[name](argument)
-            elif name == "config":
-                options = options._replace(config=_config(argument))
-            elif name == "check-config":
-                options = options._replace(check_config=True)
-            elif name == "HANG":
-                options = options._replace(hang=_seconds(argument))
+            elif name in _OURS:
+                field, read = _OURS[name]
+                options = options._replace(**{field: read(argument)})
             elif name == "program-name":
                 # It gets into texts for stdout, which takes no undecodable bytes.
                 program = argument.rpartition("/")[2].encode(errors="backslashreplace").decode()
@@ -178,6 +202,12 @@ def parse(argv: Sequence[str]) -> Options:
     except (argp.BadLine, BadValue) as error:
         raise UsageError(program, str(error)) from None
     return options._replace(settings=Settings()._replace(**said))
+
+
+def absolute(options: Options) -> Options:
+    """The same with whole file names, for who goes on in another current directory."""
+    found = {name: getattr(options, name) for name in ("config", "pidfile")}
+    return options._replace(**{n: file and os.path.abspath(file) for n, file in found.items()})
 
 
 def text(name: str, program: str = PROGRAM) -> str:

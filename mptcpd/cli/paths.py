@@ -11,6 +11,8 @@ import sys
 
 SYSCONFDIR = "/etc"  # "make install SYSCONFDIR=..." rewrites this line
 
+# Who started the program: the daemon may change to a user who is trusted with less.
+_STARTER = os.geteuid()
 # The package's directory; the module's file, not argv[0], which may be a link or a zip of scripts.
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -40,9 +42,9 @@ def plugin_dir(package: str = _PACKAGE, prefix: str = sys.prefix) -> str:
 
 
 def owners() -> frozenset[int]:
-    """User IDs whose files are trusted: root, the daemon's own, and the program's owner.
+    """User IDs whose files are trusted: root, who started the daemon, and the program's owner.
 
     The last one is for a clone that is started through sudo: whoever owns the code that runs can
     do all that its configuration and plugins could.
     """
-    return frozenset({0, os.geteuid(), os.stat(os.path.join(_PACKAGE, "__init__.py")).st_uid})
+    return frozenset({0, _STARTER, os.stat(os.path.join(_PACKAGE, "__init__.py")).st_uid})

@@ -21,6 +21,7 @@ _LOG = logging.getLogger("mptcpd")
 NONE = "none"  # as a directory: nothing is kept
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
 _COOKIE = Struct("=Q")
+_OURS = ("endpoints-", "control.sock")  # what names of files in the directory begin with
 _MOST = 1 << 20  # bytes; 255 endpoints have about 15,000
 
 
@@ -91,6 +92,38 @@ class FileStore:
 def store(directory: str) -> Store:
     """Where the text is kept for the daemon of this network namespace."""
     return Forgetful() if directory == NONE else FileStore(directory)
+
+
+def hand_over(directory: str, uid: int, gid: int) -> None:
+    """Make the directory, with what is in it, belong to the user that the daemon is to run as.
+
+    Only by root, only if nothing but files of ours is in it: a directory that others use, too, is
+    left as it is. What cannot be done shows when something is to be written there.
+    """
+    if directory == NONE or os.geteuid() != 0:
+        return
+    try:
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        _LOG.warning("%s: %s", directory, error.strerror)
+        return
+    try:
+        status, names = os.fstat(fd), os.listdir(fd)
+        owner = status.st_uid
+        if owner == uid or not all(name.startswith(_OURS) for name in names):
+            return
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):  # what is in it may be a trap
+            return
+        # Notes written by root are handed on. Those of a lesser user are not root's: it would
+        # believe what that user wrote.
+        for name in names if owner == 0 else []:
+            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        os.fchown(fd, uid, gid)
+    except OSError as error:
+        _LOG.warning("%s cannot be given to user %d: %s", directory, uid, error.strerror)
+    finally:
+        os.close(fd)
 
 
 def namespace() -> str:

@@ -103,6 +103,8 @@ CORE_KEYS: Mapping[str, Callable[[str], Any]] = {
     "cleanup": yes_or_no,
     "runtime-dir": not_empty,
     "event-buffer": size,
+    "user": not_empty,
+    "low-ports": yes_or_no,
 }
 
 
@@ -110,7 +112,7 @@ CORE_KEYS: Mapping[str, Callable[[str], Any]] = {
 FILE_ONLY = frozenset(
     {
         *("interfaces", "addresses", "hold-down-loss", "hold-down-return", "cleanup", "pm"),
-        "event-buffer",
+        *("event-buffer", "user", "low-ports"),
     }
 )
 
@@ -132,6 +134,8 @@ class Settings(NamedTuple):
     cleanup: bool | None = None
     runtime_dir: str | None = None
     event_buffer: int | None = None
+    user: str | None = None
+    low_ports: bool | None = None
     debug: bool | None = None
     file: str = ""
     rules: tuple[InterfaceRule, ...] = ()
@@ -158,6 +162,8 @@ class Config(NamedTuple):
     hold_down_loss, hold_down_return  seconds that a change must last (``holddown``)
     runtime_dir    where it is noted which endpoints are ours
     event_buffer   bytes that the kernel keeps for MPTCP events until they are read
+    user           whom to become after the start; None: stay who we are
+    low_ports      whether plugins listen below port 1024
     cleanup        endpoints and limits are put back at the end
     rules          the [interface PATTERN] groups
     sections       other groups of the file than these and [core], by name
@@ -178,6 +184,8 @@ class Config(NamedTuple):
     cleanup: bool = False
     runtime_dir: str = DEFAULT_RUNTIME_DIR
     event_buffer: int = DEFAULT_EVENT_BUFFER
+    user: str | None = None
+    low_ports: bool = False
     debug: bool = False
     rules: tuple[InterfaceRule, ...] = ()
     file: str = ""
@@ -221,6 +229,8 @@ class Config(NamedTuple):
             cleanup=_first(ours.cleanup, file.cleanup, False),
             runtime_dir=_first(ours.runtime_dir, file.runtime_dir, DEFAULT_RUNTIME_DIR),
             event_buffer=_first(ours.event_buffer, file.event_buffer, DEFAULT_EVENT_BUFFER),
+            user=_first(ours.user, file.user, None),
+            low_ports=_first(ours.low_ports, file.low_ports, False),
             debug=_first(ours.debug, file.debug, False),
             rules=file.rules,
             file=file.file,

@@ -39,8 +39,9 @@ def load(
 
     names   None means every regular file ``*.py``; a name of the list without file is an error
     owners  user IDs whose files are trusted
-    Errors  LoadError for the directory itself. A file that cannot be used is logged by name and
-            left out: one broken plugin does not take the others with it.
+    Errors  LoadError for the directory itself, and for a file that others could have written: then
+            nothing of what lies there is to be believed. Any other file that cannot be used is
+            logged by name and left out: one broken plugin does not take the others with it.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -132,8 +133,6 @@ def _source(fd: int, name: str, file: str, owners: Collection[int]) -> bytes:
         trusted(status, file, owners)
         with open(handle, "rb", closefd=False) as opened:
             return opened.read()
-    except Untrusted as error:
-        raise PluginError(name, str(error)) from None
     except OSError as error:
         raise PluginError(name, f"{file}: {error.strerror}") from None
     finally:

@@ -75,6 +75,12 @@ struct sock_fprog { unsigned short len; struct sock_filter *filter; };
 /* malloc.h: glibc's own, not in musl */
 int malloc_trim(size_t pad);
 
+/* linux/capability.h: in every libc, though no header declares it */
+struct cap_header { uint32_t version; int pid; };
+struct cap_data { uint32_t effective; uint32_t permitted; uint32_t inheritable; };
+int capget(struct cap_header *header, struct cap_data *data);
+int capset(struct cap_header *header, const struct cap_data *data);
+
 /* sched.h: in the standard library only since Python 3.12 */
 int setns(int fd, int nstype);
 int unshare(int flags);

@@ -128,9 +128,18 @@ uselib                 134       -      86      86       -      86      86      
 ustat                  136     136      62      62       -      62      62      62     133     133
 sysfs                  139     139     135     135       -     135     135     135     136     136
 _sysctl                156       -     149     149       -     149     149     153     152     152
+fork                    57      57       2       2       -       2       2       2      56      56
+vfork                   58      58     190     190       -     189     190       -       -       -
+clone                   56      56     120     120     220     120     120     120      55      55
+kill                    62      62      37      37     129      37      37      37      60      60
+tkill                  200     200     238     238     130     208     237     236     192     192
+tgkill                 234     234     270     268     131     250     241     266     225     229
+rt_sigqueueinfo        129     524     178     178     138     177     178     198     127     127
+rt_tgsigqueueinfo      297     536     335     363     240     322     330     332     291     295
 """
 # Since Linux 5.1 a new call has the same number everywhere.
 _EVERYWHERE = {
+    "pidfd_send_signal": 424,
     "io_uring_setup": 425,
     "io_uring_enter": 426,
     "io_uring_register": 427,

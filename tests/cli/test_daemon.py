@@ -14,11 +14,13 @@ import pytest
 
 from mptcpd import __version__
 from mptcpd.cli import daemon
-from mptcpd.cli.daemon import EX_USAGE, StartError, check_kernel, check_started, choose, main
+from mptcpd.cli.daemon import EX_USAGE, check_kernel, check_started, choose, main
+from mptcpd.cli.life import StartError
 from mptcpd.core.config import Config, Section, Settings
 from mptcpd.core.registry import Registry
 from mptcpd.nl.errors import KernelError
 from mptcpd.plugin import PRIORITY_HIGH, Plugin
+from tests.whole import Lifeless
 
 UNAVAILABLE = "Required kernel MPTCP support not available."
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,6 +46,7 @@ def enabled(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
     file = tmp_path / "enabled"
     file.write_text("1\n")
     monkeypatch.setattr(daemon, "_ENABLED", str(file))
+    monkeypatch.setattr(daemon, "Life", Lifeless)
     return file
 
 
@@ -162,6 +165,11 @@ def test_a_configuration_that_everybody_may_write(run: Run, tmp_path: pathlib.Pa
 def test_a_named_configuration_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--config=/nothing/here.conf"]) == 1
     assert "/nothing/here.conf: No such file or directory" in capfd.readouterr().err
+
+
+def test_a_user_that_is_not_there(run: Run) -> None:
+    code, err = run("--check-config", config="[core]\nuser=who-is-this\n")
+    assert (code, err) == (1, "user=who-is-this: there is no user of this name.\n")
 
 
 def test_notes_about_the_configuration_go_to_the_log(run: Run, enabled: pathlib.Path) -> None:
@@ -302,7 +310,7 @@ def test_plugins_that_could_not_be_initialized() -> None:
 def test_a_failure_is_in_the_log_and_the_exit_code(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
 ) -> None:
-    def fails(_config: Config) -> None:
+    def fails(*_arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(daemon, "run", fails)
@@ -314,7 +322,7 @@ def test_a_failure_is_in_the_log_and_the_exit_code(
 
 
 def test_a_stop_is_no_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "run", lambda _config: None)
+    monkeypatch.setattr(daemon, "run", lambda *_arguments: None)
     assert run() == (0, "")
 
 

@@ -46,6 +46,9 @@ def said(**settings: object) -> Options:
         (["--config=/f"], Options(config="/f")),
         (["--check-config", "-d"], said(debug=True)._replace(check_config=True)),
         (["--check"], Options(check_config=True)),
+        (["--daemonize"], Options(daemonize=True)),
+        (["--pidfile=/p"], Options(pidfile="/p")),
+        (["--no-sandbox"], Options(sandbox=False)),
         (["--program-name=x", "-d"], said(debug=True)),
         (["-d", "--"], said(debug=True)),
         (["--HANG=7"], Options(hang=7)),
@@ -54,6 +57,22 @@ def said(**settings: object) -> Options:
     ],
 )
 def test_meaning(line: list[str], expected: Options) -> None:
+    assert options.parse(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["--d"], said(debug=True)),
+        (["--no="], said(notify_flags=frozenset())),
+        (["--n="], said(notify_flags=frozenset())),
+        (["--da"], Options(daemonize=True)),
+        (["--no-"], Options(sandbox=False)),
+        (["--pi=/p"], Options(pidfile="/p")),
+    ],
+)
+def test_abbreviations_outlive_new_options(line: list[str], expected: Options) -> None:
+    """What the C daemon understands keeps its meaning, whatever options come later."""
     assert options.parse(line) == expected
 
 
@@ -95,6 +114,8 @@ BAD = [
     (["--path-manager="], "Empty default path manager plugin command line option."),
     (["--load-plugins="], "Empty load plugins commandline option."),
     (["--config="], "Empty configuration file command line option."),
+    (["--pidfile="], "Empty process ID file command line option."),
+    (["--daemonize=1"], "option '--daemonize' doesn't allow an argument"),
     (
         ["--addr-flags=subflow,bogus"],
         '--addr-flags: unknown address flag "bogus"; '
@@ -197,8 +218,9 @@ def test_help_shows_every_option_and_the_tail() -> None:
 def test_usage() -> None:
     assert options.text("usage") == (
         "Usage: mptcpd [-d?V] [-l DEST] [--addr-flags=FLAGS] [--check-config]\n"
-        "            [--config=FILE] [--debug] [--load-plugins=PLUGINS] [--log=DEST]\n"
-        "            [--notify-flags=FLAGS] [--path-manager=PLUGIN] [--plugin-dir=DIR]\n"
+        "            [--config=FILE] [--daemonize] [--debug] [--load-plugins=PLUGINS]\n"
+        "            [--log=DEST] [--no-sandbox] [--notify-flags=FLAGS]\n"
+        "            [--path-manager=PLUGIN] [--pidfile=FILE] [--plugin-dir=DIR]\n"
         "            [--runtime-dir=DIR] [--help] [--usage] [--version]"
     )
 

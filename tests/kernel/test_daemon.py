@@ -81,23 +81,6 @@ def test_mptcp_is_off(eth0: Interface, tmp_path: pathlib.Path) -> None:
     assert endpoints(eth0.host) == {}
 
 
-def test_two_at_a_time(eth0: Interface, tmp_path: pathlib.Path) -> None:
-    """Nobody asked for it, but neither may go wrong for it."""
-    (tmp_path / "other").mkdir()
-    with Started(eth0.host, tmp_path) as one, Started(eth0.host, tmp_path / "other") as other:
-        for daemon in (one, other):
-            daemon.until_said("10.0.1.1")
-        add_address(eth0, "10.0.2.1/24")
-        for daemon in (one, other):
-            daemon.until_said("10.0.2.1")
-        one.until("10.0.1.1", "10.0.2.1")
-        delete_address(eth0, "10.0.1.1/24")
-        one.until("10.0.2.1")
-        for daemon in (one, other):
-            assert daemon.stop() == 0
-            assert "Traceback" not in daemon.said
-
-
 # Plugins
 
 
@@ -120,7 +103,6 @@ BAD = {
     "twice": (GOOD + "class Other(Plugin): pass\n", 0o644, "found: Good, Other"),
     "raises": ("raise LookupError('on purpose')\n", 0o644, "LookupError: on purpose"),
     "exits": ("import sys\nsys.exit(0)\n", 0o644, "SystemExit: 0"),
-    "writable": (GOOD, 0o666, "not world writable"),
     "zgood": (GOOD + "    name = 'good'\n", 0o644, 'another plugin is named "good" already'),
 }
 INIT = GOOD.replace('pm.log.info("good begins")', "1 / 0")
@@ -148,6 +130,20 @@ def test_one_good_plugin_among_bad_ones(eth0: Interface, tmp_path: pathlib.Path)
         assert daemon.lines.count('Plugin "hook": new_local_address failed') == 2
         # hook has an exit as well; binit is not told of the end.
         assert daemon.lines.count("good ends") == 2
+
+
+def test_a_plugin_that_others_could_have_written(eth0: Interface, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    for name, mode in (("good", 0o644), ("open", 0o666)):
+        (folder / f"{name}.py").write_text(GOOD)
+        (folder / f"{name}.py").chmod(mode)
+    with Started(eth0.host, tmp_path, f"--plugin-dir={folder}", core="") as daemon:
+        assert daemon.status() == 1
+        assert daemon.lines == [
+            f'"{folder}/open.py" should be a file that is not world writable.',
+            "Unable to load path manager plugins.",
+        ]
 
 
 def test_no_plugin_that_can_be_used(eth0: Interface, tmp_path: pathlib.Path) -> None:
