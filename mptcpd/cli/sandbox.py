@@ -6,8 +6,8 @@ Source   seccomp(2); the groups of systemd.exec(5), SystemCallFilter=.
 
 A refused call fails with EPERM, and is not the daemon's death: it is most likely a plugin's, whose
 exception is logged with plugin and hook, while the paths of all connections stay managed. Nothing
-is gained by such a call either way. Only a call in the way of another kind of machine (x86-64 also
-takes those of 32-bit programs) ends the process: no code of ours makes one, so it is an attack.
+is gained by such a call either way. Only a call in the way of another kind of program (a 64-bit
+kernel also takes those of 32-bit ones) ends the process: no code of ours makes one.
 
 A list of what is refused, and not of what is allowed: that would be the calls of one version of
 one libc and one Python, and plugins may have files and sockets of their own.
@@ -22,6 +22,7 @@ import socket
 
 from mptcpd.nl import libc, seccomp, syscalls
 from mptcpd.nl import uapi as u
+from mptcpd.nl.bpf import Instruction
 from mptcpd.nl.seccomp import Argument, Rule
 
 _LOG = logging.getLogger("mptcpd")
@@ -81,11 +82,16 @@ def rules(own: syscalls.Abi, pid: int) -> list[Rule]:
         Rule("socket", _EPERM),
     ]
     found += [Rule(call, _EPERM) for calls in DENIED.values() for call in calls]
-    if "socketcall" not in syscalls.numbers(own):
-        # Its arguments are in memory, where no filter looks. Where it is native (i386, s390x), libc
-        # may know no other way to make a socket: there, sockets are not filtered.
-        found.append(Rule("socketcall", _EPERM))
+    # socketcall is not among them: its arguments are in memory, where no filter looks, and where it
+    # exists (32-bit x86, s390) libc may know no other way to make a socket.
     return found
+
+
+def program(own: syscalls.Abi, pid: int) -> list[Instruction]:
+    """The filter. ABIs that filters cannot tell apart by name (x86-64, x32) all have the rules."""
+    same = [abi for abi in syscalls.siblings(own) if abi.audit == own.audit]
+    foreign = u.SECCOMP_RET_KILL_PROCESS
+    return seccomp.program(same, rules(own, pid), default=_ALLOW, foreign=foreign)
 
 
 def close() -> bool:
@@ -94,20 +100,12 @@ def close() -> bool:
     A kernel without seccomp, or a machine that the table lacks, is no reason not to start.
     """
     try:
-        with open(_PROGRAM, "rb") as program:
-            own = syscalls.of_program(program.read(64))
+        with open(_PROGRAM, "rb") as file:
+            own = syscalls.of_program(file.read(64))
         if own is None:
             _LOG.warning("No system call filter: this kind of machine is not known.")
             return False
-        libc.seccomp(
-            syscalls.numbers(own)["seccomp"],
-            seccomp.program(
-                syscalls.siblings(own),
-                rules(own, os.getpid()),
-                default=_ALLOW,
-                foreign=u.SECCOMP_RET_KILL_PROCESS,
-            ),
-        )
+        libc.seccomp(syscalls.numbers(own)["seccomp"], program(own, os.getpid()))
     except OSError as error:
         _LOG.warning("No system call filter: %s.", error.strerror)
         return False
