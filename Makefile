@@ -100,8 +100,8 @@ install: $(ABI)
 	sed -i 's|mptcpd\.cli\.daemon|mptcpd.cli.ctl.main|; s|the mptcpd that|the mptcpctl that|' "$(DESTDIR)$(MPTCPCTL)"
 	install -D -m 644 packaging/mptcpd.service "$(DESTDIR)$(UNIT)"
 	sed -i 's|@LAUNCHER@|$(LAUNCHER)|' "$(DESTDIR)$(UNIT)"
-	install -D -m 644 -t "$(DESTDIR)$(BASH)" packaging/bash/mptcpize
-	install -D -m 644 -t "$(DESTDIR)$(ZSH)" packaging/zsh/_mptcpize
+	install -D -m 644 -t "$(DESTDIR)$(BASH)" completion/mptcpize
+	install -D -m 644 -t "$(DESTDIR)$(ZSH)" completion/_mptcpize
 	install -D -m 644 -t "$(DESTDIR)$(MAN8)" man/mptcpd.8 man/mptcpize.8 man/mptcpctl.8
 	sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$(DESTDIR)$(MAN8)/mptcpd.8"
 	[ -e "$(DESTDIR)$(CONF)" ] || install -D -m 644 etc/mptcpd.conf "$(DESTDIR)$(CONF)"

@@ -12,7 +12,7 @@ import pytest
 from mptcpd.cli.mptcpize_options import COMMANDS, OPTIONS
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
-BASH, ZSH = TOP / "packaging/bash/mptcpize", TOP / "packaging/zsh/_mptcpize"
+BASH, ZSH = TOP / "completion/mptcpize", TOP / "completion/_mptcpize"
 
 
 @pytest.mark.parametrize("file", [BASH, ZSH], ids=["bash", "zsh"])
@@ -45,7 +45,7 @@ def test_zsh_can_read_it() -> None:
         (["run", "ls", "--pre"], []),
         (["enable", "--"], ["--root=", "--launcher=", "--print"]),
         (["disable", "--"], ["--root="]),
-        (["enable", str(BASH)[:-3]], [str(BASH)]),
+        (["enable", str(BASH)[:-2]], [str(BASH)]),
         (["help", ""], []),
     ],
 )

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 
-
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 
 
