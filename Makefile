@@ -4,6 +4,15 @@ PYTHON       ?= python3
 PREFIX       ?= /usr/local
 SYSCONFDIR   ?= /etc
 DESTDIR      ?=
+# What starts the daemon: any of systemd, openrc, sysv (for BusyBox, too); nothing for none.
+INIT         ?= systemd
+# For packages: byte code that is made at build time (yes or nothing), the interpreter to name in
+# the first line, where shells and systemd look.
+COMPILE      ?= yes
+SHEBANG      ?= $$("$(PYTHON)" -I -c 'import sys; print(sys.executable)')
+BASHDIR      ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR       ?= $(PREFIX)/share/zsh/site-functions
+UNITDIR      ?= $(PREFIX)/lib/systemd/system
 FUZZ_SECONDS ?= 600
 
 IN_VENV  := .venv/bin/python
@@ -11,12 +20,17 @@ ABI      := mptcpd/nl/_attrs_abi.py
 LIB      := $(PREFIX)/lib/mptcpd
 CONF     := $(SYSCONFDIR)/mptcpd/mptcpd.conf
 LAUNCHER := $(PREFIX)/sbin/mptcpd
-MPTCPIZE := $(PREFIX)/bin/mptcpize
-MPTCPCTL := $(PREFIX)/bin/mptcpctl
-UNIT     := $(PREFIX)/lib/systemd/system/mptcpd.service
-MAN8     := $(PREFIX)/share/man/man8
-BASH     := $(PREFIX)/share/bash-completion/completions
-ZSH      := $(PREFIX)/share/zsh/site-functions
+# Programs for everybody, each with its module in mptcpd/cli.
+TOOLS    := mptcpize:mptcpize mptcpctl:ctl.main
+PAGES    := $(notdir $(wildcard man/*.[1-8]))
+SHELLS   := $(filter-out _%,$(notdir $(wildcard completion/*)))
+# Init system -> its files: source, place, mode.
+systemd  := mptcpd.service:$(UNITDIR)/mptcpd.service:644
+sysv     := sysv/mptcpd:$(SYSCONFDIR)/init.d/mptcpd:755
+openrc   := openrc/mptcpd.initd:$(SYSCONFDIR)/init.d/mptcpd:755
+INITS    := $(foreach init,$(INIT),$($(init)))
+# Its own settings file is the administrator's, and stays.
+openrc_conf := $(SYSCONFDIR)/conf.d/mptcpd
 
 WITHOUT_KERNEL := tests/nl tests/core tests/plugins tests/fuzz tests/test_fake_kernel.py \
 	tests/test_scenarios.py tests/test_whole.py \
@@ -28,7 +42,8 @@ CODEC := $(patsubst %,tests/fuzz/test_fuzz_%.py,nl nl_ways byte_order config opt
 	--deselect=tests/fuzz/test_regressions.py::test_what_breaks_is_kept_and_breaks_again
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check fuzz coverage big-endian mutate bench install uninstall clean
+.PHONY: help venv demo check check-packages fuzz coverage big-endian mutate bench pages deb install \
+	uninstall clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -36,6 +51,9 @@ help:
 	@echo 'make venv       .venv with the project and the test tools; then .venv/bin/mptcpd runs'
 	@echo 'make demo       one connection over two paths on this kernel, in namespaces of its own'
 	@echo 'make check      lint, types and all tests; before every commit'
+	@echo 'make check-packages   builds, installs, runs and removes the packages, where tools are there'
+	@echo 'make pages      manual pages and shell completion anew from the tables of options'
+	@echo 'make deb        a Debian package in dist, with Debian'"'"'s tools'
 	@echo 'make fuzz       look for input that breaks the parsers, for FUZZ_SECONDS (600)'
 	@echo 'make coverage   what the tests without privilege leave out of mptcpd/nl and mptcpd/core'
 	@echo 'make big-endian the codec on a big-endian Python, under emulation; needs apt and network'
@@ -64,6 +82,15 @@ check: venv
 	$(IN_VENV) -m mypy
 	$(IN_VENV) -m pytest
 
+check-packages: venv
+	MPTCPD_TEST_PACKAGES=1 $(IN_VENV) -m pytest tests/packages
+
+pages: venv
+	@$(IN_VENV) tools/pages.py
+
+deb:
+	sh packaging/debian/build.sh
+
 fuzz: venv
 	@$(IN_VENV) tests/fuzz/hunt.py $(FUZZ_SECONDS)
 
@@ -91,27 +118,42 @@ install: $(ABI)
 	find mptcpd -name '*.py' -exec install -D -m 644 '{}' "$(DESTDIR)$(LIB)/{}" ';'
 	find plugins -name '*.py' -exec install -D -m 644 '{}' "$(DESTDIR)$(LIB)/{}" ';'
 	sed -i 's|^SYSCONFDIR = .*|SYSCONFDIR = "$(SYSCONFDIR)"|' "$(DESTDIR)$(LIB)/mptcpd/cli/paths.py"
-	umask 022 && "$(PYTHON)" -I -m compileall -q -d "$(LIB)/mptcpd" "$(DESTDIR)$(LIB)/mptcpd"
+	[ -z "$(COMPILE)" ] || { umask 022; \
+	    "$(PYTHON)" -I -m compileall -q -d "$(LIB)/mptcpd" "$(DESTDIR)$(LIB)/mptcpd"; }
 	install -D -m 755 packaging/launcher.py "$(DESTDIR)$(LAUNCHER)"
-	sed -i "1s|.*|#!$$("$(PYTHON)" -I -c 'import sys; print(sys.executable)') -I|" "$(DESTDIR)$(LAUNCHER)"
-	install -D -m 755 "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(MPTCPIZE)"
-	sed -i 's|mptcpd\.cli\.daemon|mptcpd.cli.mptcpize|; s|the mptcpd that|the mptcpize that|' "$(DESTDIR)$(MPTCPIZE)"
-	install -D -m 755 "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(MPTCPCTL)"
-	sed -i 's|mptcpd\.cli\.daemon|mptcpd.cli.ctl.main|; s|the mptcpd that|the mptcpctl that|' "$(DESTDIR)$(MPTCPCTL)"
-	install -D -m 644 packaging/mptcpd.service "$(DESTDIR)$(UNIT)"
-	sed -i 's|@LAUNCHER@|$(LAUNCHER)|' "$(DESTDIR)$(UNIT)"
-	install -D -m 644 -t "$(DESTDIR)$(BASH)" completion/mptcpize
-	install -D -m 644 -t "$(DESTDIR)$(ZSH)" completion/_mptcpize
-	install -D -m 644 -t "$(DESTDIR)$(MAN8)" man/mptcpd.8 man/mptcpize.8 man/mptcpctl.8
-	sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$(DESTDIR)$(MAN8)/mptcpd.8"
+	sed -i "1s|.*|#!$(SHEBANG) -I|" "$(DESTDIR)$(LAUNCHER)"
+	for tool in $(TOOLS); do \
+	    file="$(DESTDIR)$(PREFIX)/bin/$${tool%:*}" && \
+	    install -D -m 755 "$(DESTDIR)$(LAUNCHER)" "$$file" && \
+	    sed -i "s|mptcpd\.cli\.daemon|mptcpd.cli.$${tool#*:}|; s|the mptcpd that|the $${tool%:*} that|" \
+	        "$$file" || exit 1; \
+	done
+	for page in $(PAGES); do \
+	    file="$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page" && \
+	    install -D -m 644 "man/$$page" "$$file" && \
+	    sed -i 's|/etc/mptcpd|$(SYSCONFDIR)/mptcpd|' "$$file" || exit 1; \
+	done
+	for name in $(SHELLS); do \
+	    install -D -m 644 "completion/$$name" "$(DESTDIR)$(BASHDIR)/$$name" && \
+	    install -D -m 644 "completion/_$$name" "$(DESTDIR)$(ZSHDIR)/_$$name" || exit 1; \
+	done
+	for entry in $(INITS); do \
+	    source=$${entry%%:*} mode=$${entry##*:} && place=$${entry#*:} && \
+	    file="$(DESTDIR)$${place%:*}" && \
+	    install -D -m "$$mode" "packaging/$$source" "$$file" && \
+	    sed -i 's|@LAUNCHER@|$(LAUNCHER)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|g' "$$file" || exit 1; \
+	done
+	[ -z "$(filter openrc,$(INIT))" ] || [ -e "$(DESTDIR)$(openrc_conf)" ] || \
+	    install -D -m 644 packaging/openrc/mptcpd.confd "$(DESTDIR)$(openrc_conf)"
 	[ -e "$(DESTDIR)$(CONF)" ] || install -D -m 644 etc/mptcpd.conf "$(DESTDIR)$(CONF)"
 
 # An administrator's own plugins, and so perhaps the folder, stay.
 uninstall:
-	rm -f "$(DESTDIR)$(LAUNCHER)" "$(DESTDIR)$(UNIT)" "$(DESTDIR)$(MAN8)/mptcpd.8"
-	rm -f "$(DESTDIR)$(MPTCPIZE)" "$(DESTDIR)$(MAN8)/mptcpize.8"
-	rm -f "$(DESTDIR)$(BASH)/mptcpize" "$(DESTDIR)$(ZSH)/_mptcpize"
-	rm -f "$(DESTDIR)$(MPTCPCTL)" "$(DESTDIR)$(MAN8)/mptcpctl.8"
+	rm -f "$(DESTDIR)$(LAUNCHER)"
+	for tool in $(TOOLS); do rm -f "$(DESTDIR)$(PREFIX)/bin/$${tool%:*}"; done
+	for page in $(PAGES); do rm -f "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page"; done
+	for name in $(SHELLS); do rm -f "$(DESTDIR)$(BASHDIR)/$$name" "$(DESTDIR)$(ZSHDIR)/_$$name"; done
+	for entry in $(INITS); do place=$${entry#*:} && rm -f "$(DESTDIR)$${place%:*}"; done
 	rm -rf "$(DESTDIR)$(LIB)/mptcpd"
 	find plugins -name '*.py' -exec rm -f "$(DESTDIR)$(LIB)/{}" ';'
 	rm -rf "$(DESTDIR)$(LIB)/plugins/__pycache__"

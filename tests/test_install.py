@@ -97,6 +97,10 @@ def test_layout(installed: pathlib.Path) -> None:
         "share/bash-completion/completions/mptcpize",
         "share/zsh/site-functions/_mptcpize",
         "share/man/man8/mptcpctl.8",
+        "share/man/man5/mptcpd.conf.5",
+        "share/man/man7/mptcpd-plugin.7",
+        "share/bash-completion/completions/mptcpd",
+        "share/zsh/site-functions/_mptcpd",
     } <= names
     library = prefix / "lib/mptcpd"
     sources = {file.relative_to(library) for file in library.glob("mptcpd/**/*.py")}
@@ -115,8 +119,9 @@ def test_finds_its_configuration_and_plugins(installed: pathlib.Path) -> None:
     unit = (installed / "opt/m/lib/systemd/system/mptcpd.service").read_text()
     assert re.findall("^ExecStart=(.*)", unit, re.M) == ["/opt/m/sbin/mptcpd --log=journal"]
     assert "@" not in unit.replace("@system-service", "")
-    page = (installed / "opt/m/share/man/man8/mptcpd.8").read_text()
-    assert "/opt/etc/mptcpd/mptcpd.conf" in page and " /etc/mptcpd" not in page
+    for page in (installed / "opt/m/share/man").glob("man?/*"):
+        assert " /etc/mptcpd" not in page.read_text()
+    assert "/opt/etc/mptcpd" in (installed / "opt/m/share/man/man5/mptcpd.conf.5").read_text()
 
 
 def test_again_and_away(tmp_path: pathlib.Path) -> None:
@@ -176,12 +181,6 @@ def test_need_says_that_there_is_no_python() -> None:
     assert "'/no/python' does not run here" in run.stderr
 
 
-def test_manual_page_has_the_options() -> None:
-    page = (TOP / "man/mptcpd.8").read_text().replace("\\-", "-")
-    hidden = {"program-name", "HANG"}
-    assert set(re.findall(r"--([a-z-]+)", page)) == {o.name for o in options.TABLE} - hidden
-
-
 def test_manual_page_of_mptcpctl_has_every_command_and_option() -> None:
     page = (TOP / "man/mptcpctl.8").read_text().replace("\\-", "-")
     missing = [
@@ -193,3 +192,22 @@ def test_manual_page_of_mptcpctl_has_every_command_and_option() -> None:
     assert missing == []
     names = {f"-{name}" for o in ctl_options.TABLE for name in (o.name, o.short)}
     assert names <= set(re.findall(r"(?<=[ ~])-[A-Za-z0-9]+", page))
+
+
+def test_other_init_systems(tmp_path: pathlib.Path) -> None:
+    """As packages install: for which init, and nothing that depends on the machine that builds."""
+    variables = {"PREFIX": "/usr", "SYSCONFDIR": "/opt/etc", "COMPILE": ""}
+    variables |= {"PYTHON": sys.executable, "SHEBANG": "/usr/bin/python3"}
+    script = tmp_path / "opt/etc/init.d/mptcpd"
+    for init, words in (("sysv", "DAEMON=/usr/sbin/mptcpd"), ("openrc", 'command="/usr/sbin/')):
+        run = make("install", tmp_path, INIT=init, **variables)
+        assert (run.returncode, run.stderr) == (0, "")
+        assert words in script.read_text() and "@" not in script.read_text().replace("$@", "")
+        assert script.stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "opt/etc/conf.d/mptcpd").is_file()
+    assert not list(tmp_path.rglob("*.service")) and not list(tmp_path.rglob("*.pyc"))
+    launcher = (tmp_path / "usr/sbin/mptcpd").read_text()
+    assert launcher.startswith("#!/usr/bin/python3 -I\n")
+    make("uninstall", tmp_path, INIT="openrc", **variables)
+    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == {"opt/etc/mptcpd/mptcpd.conf", "opt/etc/conf.d/mptcpd"}
