@@ -37,6 +37,7 @@ class Connection:
 
     def __init__(self, token: int) -> None:
         self.token = token
+        self.server_side = False
         self.subflows: dict[int, Subflow] = {}
         self.closing: list[Subflow] = []  # closed, but we have not heard of it
         self.pending: set[Pair] = set()
@@ -78,6 +79,10 @@ class Machine(RuleBasedStateMachine):
         self.asked.append((local.ip, remote))
         if self.refusal is not None:
             raise self.refusal
+
+    def is_busy(self, connection: Connection) -> bool:
+        """What waits in subflows is another matter (``tests/core/test_renewal.py``)."""
+        return False
 
     def abandon(self, connection: Connection, address: SockAddr) -> None:
         """Only an address that is gone, and never the last subflow: some other must carry on."""
