@@ -14,6 +14,7 @@ BASHDIR      ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR       ?= $(PREFIX)/share/zsh/site-functions
 UNITDIR      ?= $(PREFIX)/lib/systemd/system
 FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 600
 
 IN_VENV  := .venv/bin/python
 ABI      := mptcpd/nl/_attrs_abi.py
@@ -42,7 +43,7 @@ CODEC := $(patsubst %,tests/fuzz/test_fuzz_%.py,nl nl_ways byte_order config opt
 	--deselect=tests/fuzz/test_regressions.py::test_what_breaks_is_kept_and_breaks_again
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check check-packages fuzz coverage big-endian mutate bench pages deb install \
+.PHONY: help venv demo check check-packages fuzz coverage big-endian mutate bench soak pages deb install \
 	uninstall clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -59,6 +60,7 @@ help:
 	@echo 'make big-endian the codec on a big-endian Python, under emulation; needs apt and network'
 	@echo 'make mutate     break the parsers and state machines on purpose; the tests must see it'
 	@echo 'make bench      what it costs, in numbers; root, a few minutes'
+	@echo 'make soak       a day in the life of a daemon in SOAK_SECONDS (600); root'
 	@echo 'make install    into PREFIX (/usr/local) and SYSCONFDIR (/etc), below DESTDIR; no network'
 	@echo 'make uninstall  remove what install put there, except the configuration'
 	@echo 'make clean      remove what the other targets made in this folder'
@@ -110,6 +112,10 @@ mutate: venv
 bench: venv
 	@$(IN_VENV) -m bench.start
 	@$(IN_VENV) -m bench
+	@$(IN_VENV) -m bench.hostile
+
+soak: venv
+	@$(IN_VENV) -m bench.soak $(SOAK_SECONDS)
 
 # The installed daemon is found by its launcher's own place, so the tree under DESTDIR runs as well.
 install: $(ABI)

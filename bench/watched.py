@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,24 +49,33 @@ class Report(NamedTuple):
 class Daemon:
     """mptcpd on a host, with one plugin of ``bench/plugins``."""
 
-    def __init__(self, host: Host, folder: Path, plugin: str = "count", core: str = "") -> None:
-        """``folder``: where its files are put; ``core``: lines for that group of the configuration.
-        It is started, but need not be ready yet."""
+    def __init__(
+        self,
+        host: Host,
+        folder: Path,
+        plugin: str = "count",
+        core: str = "",
+        runtime: Path | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """``folder``: where its files are put; ``core``: lines for that group of the configuration;
+        ``runtime``: a runtime directory, with its control socket; ``arguments``: further ones. It
+        is started, but need not be ready yet."""
         self.host = host
         self._report = folder / "report"
         self.times = folder / "times"
         self.log = folder / "log"
         config = folder / "mptcpd.conf"
-        config.write_text(
-            f"[core]\n{core}\n[{plugin}]\nport={_PORT}\naddress=127.3.0.1\n"
-            f"file={self._report if plugin == 'count' else self.times}\n"
-        )
+        settings = f"port={_PORT}\naddress=127.3.0.1\n"
+        settings += f"file={self._report if plugin == 'count' else self.times}\n"
+        ours = f"[{plugin}]\n{settings}" if _folder(plugin) == PLUGINS else ""
+        config.write_text(f"[core]\n{core}\n{ours}")
         with self.log.open("ab") as log:
             self.process = host.popen(
                 [
                     sys.executable, "-I", "-c", _START, str(ROOT), f"--config={config}",
-                    "--runtime-dir=none", f"--plugin-dir={_folder(plugin)}",
-                    f"--load-plugins={plugin}", f"--path-manager={plugin}",
+                    f"--runtime-dir={runtime or 'none'}", f"--plugin-dir={_folder(plugin)}",
+                    f"--load-plugins={plugin}", f"--path-manager={plugin}", *arguments,
                 ],
                 stdout=log,
                 stderr=log,

@@ -59,18 +59,26 @@ class Plugin:
     description  one line
     priority     lower is asked first; between PRIORITY_HIGH and PRIORITY_LOW
     needs        the path manager it works with: "userspace", "kernel" or None (either)
+    loaded_from  the file that it was loaded from, and what was in it; the loader sets it
+
+    A reload replaces a plugin if its file or its group of the configuration has changed. ``init``
+    of the new one comes before ``exit`` of the old one, which goes on if ``init`` raises. The new
+    one is told of all that is there, as at a start; connections of the old one are offered to it
+    first. A plugin that is not replaced finds the new configuration in ``pm.config``.
     """
 
     name: str = ""
     description: str = ""
     priority: int = PRIORITY_DEFAULT
     needs: str | None = None
+    loaded_from: tuple[str, bytes] = ("", b"")
 
     def init(self, pm: PathManager) -> None:
         """Called once before any other hook. Raise to refuse: the plugin is then left out."""
 
     def exit(self, pm: PathManager) -> None:
-        """Called once at the end, in reverse order of priority."""
+        """Called once at the end, in reverse order of priority; also when a reload takes the
+        plugin out. What it opened itself it has to close here."""
 
     # Connections. Each belongs to the plugin that first did not decline it; only that one is told.
 
@@ -100,6 +108,11 @@ class Plugin:
 
     def subflow_priority(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
         """The peer changed a subflow's ``backup``."""
+
+    def explain(self, connection: Connection, pm: PathManager) -> tuple[bool, str]:
+        """Whether the plugin would take a connection like this one, which is only imagined and has
+        token 0, and in words what it would do then, or why not. It must change nothing."""
+        return True, "it does not say what it would do"
 
     # Listening MPTCP sockets of this host, whoever opened them.
 

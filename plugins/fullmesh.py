@@ -77,6 +77,23 @@ class Fullmesh(Plugin):
             self.joins.local_is_gone(connection, address)
             self.mesh(connection, pm)
 
+    def explain(self, connection: Connection, pm: PathManager) -> tuple[bool, str]:
+        if connection.server_side:
+            return False, "the peer opened it: its paths are the peer's business"
+        if stays_here(connection):
+            return False, "both ends are on this host"
+        pairs = [
+            f"{local} over {interface.name} to {remote}"
+            for remote, _id in remotes(connection)
+            for interface in pm.interfaces.values()
+            for local in interface.addresses
+            if local.ip.version == remote.ip.version
+            and local.ip != connection.local.ip
+            and not local.ip.is_link_local
+        ]
+        found = "; ".join(pairs[: self.most - 1]) or "none, for there is no other address"
+        return True, f"subflows to be created: {found}"
+
     def mesh(self, connection: Connection, pm: PathManager) -> None:
         """Ask for the subflows that are missing, as far as the limit allows."""
         if not connection.established:

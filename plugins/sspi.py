@@ -80,6 +80,24 @@ class Sspi(Plugin):
             self.joins.local_is_gone(connection, address)
             self.spread(connection, pm)
 
+    def explain(self, connection: Connection, pm: PathManager) -> tuple[bool, str]:
+        if stays_here(connection):
+            return False, "both ends are on this host"
+        own = interface_of(connection.local.ip, pm)
+        others = [
+            address
+            for interface in pm.interfaces.values()
+            if interface is not own
+            for address in interface.addresses
+            if not address.ip.is_link_local
+        ]
+        if not others:
+            return True, "nothing, for there is no other interface with an address"
+        named = ", ".join(map(str, others))
+        if connection.server_side:
+            return True, f"announces {named}"
+        return True, f"a subflow over each other interface, from one of {named}"
+
     def spread(self, connection: Connection, pm: PathManager) -> None:
         """Use every interface that the connection does not use yet, or offer it to the peer."""
         if not connection.established:

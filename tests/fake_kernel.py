@@ -28,7 +28,7 @@ from ipaddress import ip_address
 from typing import Any
 from unittest import mock
 
-from mptcpd.cli import daemon
+from mptcpd.cli import service
 from mptcpd.core.address import SockAddr, from_packed
 from mptcpd.core.listeners import Listeners
 from mptcpd.nl import mptcp_event, sock
@@ -250,7 +250,7 @@ class FakeKernel:
 def plugged(kernel: FakeKernel) -> Iterator[FakeKernel]:
     """Whoever builds a daemon inside builds it on this kernel. At the end its sockets close."""
     listeners = partial(Listeners, open_socket=kernel.open)
-    with kernel.netlink(), mock.patch.object(daemon, "Listeners", listeners):
+    with kernel.netlink(), mock.patch.object(service, "Listeners", listeners):
         yield kernel
     for each in list(kernel.sockets):
         each.close()

@@ -24,7 +24,7 @@ class Join(Plugin):
         # Nobody but the command socket knows when it sends; the kernel answers only when it has
         # sent the SYN of the new subflow and, over loopback, got the answer to that as well.
         commands: Any = pm.create_subflow
-        self.socket = commands.__self__._kernel._commands
+        self.socket = commands.__self__._kernel._commands.inner
         self.send = self.socket._send
         self.socket._send = self.note
 

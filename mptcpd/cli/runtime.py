@@ -21,7 +21,8 @@ _LOG = logging.getLogger("mptcpd")
 NONE = "none"  # as a directory: nothing is kept
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
 _COOKIE = Struct("=Q")
-_OURS = ("endpoints-", "control.sock")  # what names of files in the directory begin with
+CONTROL = "control.sock"
+_OURS = ("endpoints-", CONTROL)  # what names of files in the directory begin with
 _MOST = 1 << 20  # bytes; 255 endpoints have about 15,000
 
 
@@ -118,6 +119,8 @@ def hand_over(directory: str, uid: int, gid: int) -> None:
         # Notes written by root are handed on. Those of a lesser user are not root's: it would
         # believe what that user wrote.
         for name in names if owner == 0 else []:
+            if name == CONTROL:
+                continue  # it has been given to the group that may use it
             os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
         os.fchown(fd, uid, gid)
     except OSError as error:

@@ -35,8 +35,10 @@ from mptcpd.core.config_values import (
     BadValue,
     ConfigError,
     Section,
+    absolute,
     addr_flags,
     duration,
+    interval,
     log_destination,
     not_empty,
     notify_flags,
@@ -72,6 +74,7 @@ _T = TypeVar("_T")
 DEFAULT_HOLD_DOWN_LOSS = 0.0  # seconds
 DEFAULT_HOLD_DOWN_RETURN = 0.2
 DEFAULT_RUNTIME_DIR = "/run/mptcpd"
+DEFAULT_METRICS_INTERVAL = 15.0  # seconds
 DEFAULT_EVENT_BUFFER = 64 << 20  # bytes: 160,000 events, 1.3 s at 120,000 a second
 
 
@@ -105,6 +108,9 @@ CORE_KEYS: Mapping[str, Callable[[str], Any]] = {
     "event-buffer": size,
     "user": not_empty,
     "low-ports": yes_or_no,
+    "control-group": not_empty,
+    "metrics-file": absolute,
+    "metrics-interval": interval,
 }
 
 
@@ -113,6 +119,7 @@ FILE_ONLY = frozenset(
     {
         *("interfaces", "addresses", "hold-down-loss", "hold-down-return", "cleanup", "pm"),
         *("event-buffer", "user", "low-ports"),
+        *("event-buffer", "control-group", "metrics-file", "metrics-interval"),
     }
 )
 
@@ -136,6 +143,9 @@ class Settings(NamedTuple):
     event_buffer: int | None = None
     user: str | None = None
     low_ports: bool | None = None
+    control_group: str | None = None
+    metrics_file: str | None = None
+    metrics_interval: float | None = None
     debug: bool | None = None
     file: str = ""
     rules: tuple[InterfaceRule, ...] = ()
@@ -164,6 +174,8 @@ class Config(NamedTuple):
     event_buffer   bytes that the kernel keeps for MPTCP events until they are read
     user           whom to become after the start; None: stay who we are
     low_ports      whether plugins listen below port 1024
+    control_group  whose members may use the control socket, too; None: nobody's
+    metrics_file   where counters are written every ``metrics_interval`` seconds; None: nowhere
     cleanup        endpoints and limits are put back at the end
     rules          the [interface PATTERN] groups
     sections       other groups of the file than these and [core], by name
@@ -186,6 +198,9 @@ class Config(NamedTuple):
     event_buffer: int = DEFAULT_EVENT_BUFFER
     user: str | None = None
     low_ports: bool = False
+    control_group: str | None = None
+    metrics_file: str | None = None
+    metrics_interval: float = DEFAULT_METRICS_INTERVAL
     debug: bool = False
     rules: tuple[InterfaceRule, ...] = ()
     file: str = ""
@@ -231,6 +246,11 @@ class Config(NamedTuple):
             event_buffer=_first(ours.event_buffer, file.event_buffer, DEFAULT_EVENT_BUFFER),
             user=_first(ours.user, file.user, None),
             low_ports=_first(ours.low_ports, file.low_ports, False),
+            control_group=_first(ours.control_group, file.control_group, None),
+            metrics_file=_first(ours.metrics_file, file.metrics_file, None),
+            metrics_interval=_first(
+                ours.metrics_interval, file.metrics_interval, DEFAULT_METRICS_INTERVAL
+            ),
             debug=_first(ours.debug, file.debug, False),
             rules=file.rules,
             file=file.file,

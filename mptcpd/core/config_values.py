@@ -109,6 +109,13 @@ def not_empty(text: str) -> str:
     return text
 
 
+def absolute(text: str) -> str:
+    """A file's name that begins with a slash: the daemon need not stay where it was started."""
+    if not text.startswith("/"):
+        raise BadValue(f'"{text}" is no absolute file name; allowed: one that begins with a slash')
+    return text
+
+
 def yes_or_no(text: str) -> bool:
     """``yes`` or ``no``; also true, false, on, off, 1, 0."""
     for words, value in ((("yes", "true", "on", "1"), True), (("no", "false", "off", "0"), False)):
@@ -127,6 +134,14 @@ def duration(text: str) -> float:
                 return value
             break
     raise BadValue(f'"{text}" is no duration; allowed: 200ms, 1.5s, 0; at most 3600s')
+
+
+def interval(text: str) -> float:
+    """As ``duration``, but at least a second: something that is repeated."""
+    value = duration(text)
+    if value < 1.0:
+        raise BadValue(f'"{text}" is too short; allowed: from 1s to 3600s')
+    return value
 
 
 def size(text: str) -> int:

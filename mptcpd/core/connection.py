@@ -124,6 +124,11 @@ class Connection:
         """The packed paths of all subflows."""
         return [self._path] if self._flows is None else list(self._flows)
 
+    @property
+    def count(self) -> int:
+        """How many subflows there are."""
+        return 1 if self._flows is None else len(self._flows)
+
     def find(self, path: bytes) -> Subflow | None:
         """The subflow with this packed path."""
         rest = self.rest(path)

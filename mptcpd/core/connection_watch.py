@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from mptcpd.core.connections import Connections
@@ -50,7 +50,8 @@ class Events(Protocol):
 class Reader(Protocol):
     """What is needed of ``nl.mptcp_reader.EventReader``."""
 
-    events: int
+    counts: dict[int, int]
+    quickly: int
 
     def receive(
         self,
@@ -60,13 +61,27 @@ class Reader(Protocol):
     ) -> int: ...
 
 
+class Observer(Protocol):
+    """Somebody who looks at the events while they are taken (``ConnectionWatch.observe``)."""
+
+    def wants(self) -> bool:
+        """Whether it can take more; if not, nothing is done to show it the next batch."""
+
+    def event(self, event: Event) -> None: ...
+    def missed(self, count: int) -> None:
+        """So many were taken without being shown."""
+
+
 class ConnectionWatch:
     """Keeps the connection table equal to what the kernel has.
 
-    events         events that were taken
+    counts         MPTCP_EVENT_* -> events of this kind that were taken
     decode_errors  events that were malformed and dropped
     overruns       times that the kernel dropped events
     resyncs        comparisons with the kernel, the one at the start included
+    retries        comparisons that failed, each followed by another
+    found          what the comparisons found, added up
+    trace          called with every event
     """
 
     def __init__(
@@ -85,12 +100,16 @@ class ConnectionWatch:
         self._reader = reader
         self._kernel = kernel
         self._table = table
-        self._trace = trace
-        # What is traced has to be seen whole.
-        self._quick: Quick | None = table if trace is None else None
+        self.trace = trace
+        self._observer: Observer | None = None
+        self._observed: frozenset[int] = frozenset()  # kinds that the observer is shown
+        self._taken: frozenset[int] = frozenset()  # kinds that the table takes
         self.decode_errors = 0
         self.overruns = 0
         self.resyncs = 0
+        self.retries = 0
+        self.found = Outcome()
+        self._reading = False
         self._dirty = False
         self._follows = False  # whether there is a table to be kept right
         self._again: Timer | None = None
@@ -103,8 +122,18 @@ class ConnectionWatch:
         self._silent = SilentEnds(loop, aborted, self._compare, lambda: bool(table.by_token))
 
     @property
-    def events(self) -> int:
-        return self._reader.events
+    def counts(self) -> Mapping[int, int]:
+        return self._reader.counts
+
+    @property
+    def foreign(self) -> int:
+        """Messages that no kernel sent, dropped."""
+        return self._events.foreign
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is a table to be kept right: some plugin has a hook for connections."""
+        return self._follows
 
     def start(self, group: int, kinds: frozenset[int]) -> None:
         """Subscribe to events of these kinds, and adopt the connections that are there.
@@ -113,18 +142,55 @@ class ConnectionWatch:
         takes joins from peers only while somebody is subscribed.
         Errors  OSError: EPERM without CAP_NET_ADMIN; NetlinkError.
         """
-        self._follows = bool(kinds & mptcp_event.OF_CONNECTIONS)
-        if self._follows:
-            kinds |= {u.MPTCP_EVENT_LISTENER_CLOSED}  # connections may end with it
-        self._events.filter(bpf.commands(kinds))
+        self._select(kinds)
         self._events.join(group)
-        if not kinds:
-            return
-        self._loop.add_reader(self._events.fileno(), self._readable)
         if self._follows:
-            self._resync(logging.INFO)
-            if self._table.by_token:
-                self._silent.stirred()
+            self._adopt()
+
+    def change(self, kinds: frozenset[int]) -> None:
+        """Take events of these kinds from now on. Errors: OSError; NetlinkError.
+
+        If connections begin to be followed, those that are there are adopted; if nobody follows
+        them any more, they are forgotten.
+        """
+        followed = self._follows
+        self._select(kinds)
+        if self._follows and not followed:
+            self._adopt()
+        elif followed and not self._follows:
+            self._silent.stop()
+            self._dirty = False
+            if self._again is not None:
+                self._again.cancel()
+                self._again = None
+            self._table.abandon()
+
+    def _select(self, kinds: frozenset[int]) -> None:
+        self._follows = bool(kinds & mptcp_event.OF_CONNECTIONS)
+        self._taken = kinds
+        if self._follows:
+            self._taken |= {u.MPTCP_EVENT_LISTENER_CLOSED}  # connections may end with it
+        self._filter()
+
+    def _adopt(self) -> None:
+        self._resync(logging.INFO)
+        if self._table.by_token:
+            self._silent.stirred()
+
+    def observe(self, observer: Observer | None, kinds: frozenset[int] = frozenset()) -> None:
+        """Show events of these kinds to an observer, besides what is done with them; None: no more.
+
+        Errors  OSError.
+        """
+        self._observer, self._observed = observer, kinds
+        self._filter()
+
+    def _filter(self) -> None:
+        kinds = self._taken | self._observed
+        self._events.filter(bpf.commands(kinds))
+        if kinds and not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._events.fileno(), self._readable)
 
     def stop(self) -> None:
         """No event is read any more."""
@@ -147,18 +213,29 @@ class ConnectionWatch:
         """Take what waits, but let others have their turn. Returns how many events there were."""
         taken = 0
         for _batch in range(_BATCHES):
+            quick, seen = self._quick(), self._reader.quickly
             try:
-                count = self._reader.receive(self._take, self._malformed, self._quick)
+                count = self._reader.receive(self._take, self._malformed, quick)
             except Overrun as overrun:
                 self._overrun(overrun)
                 continue
             taken += count
+            if self._observer is not None and self._reader.quickly != seen:
+                self._observer.missed(self._reader.quickly - seen)
             # Less than a batch was all that was there. If the kernel dropped messages at that very
             # moment, the descriptor stays readable to tell of it.
             if count < self._events.slots:
                 self._emptied()
                 break
         return taken
+
+    def _quick(self) -> Quick | None:
+        """The quick way for the next batch, unless somebody has to see events whole."""
+        if self.trace is not None or not self._follows:
+            return None
+        if self._observer is not None and self._observer.wants():
+            return None
+        return self._table
 
     def _emptied(self) -> None:
         """Nothing waits to be read any more."""
@@ -203,11 +280,13 @@ class ConnectionWatch:
             outcome = resync(self._kernel, self._table, self._drain)
         except NetlinkError as error:
             _LOG.error("Unable to compare connections with the kernel: %s; trying again", error)
+            self.retries += 1
             self._dirty = True
             if self._again is None:
                 self._again = self._loop.call_later(_RETRY, self._resync_when_quiet)
             return
         self.resyncs += 1
+        self.found = Outcome(*map(sum, zip(self.found, outcome, strict=True)))
         now = time.monotonic()
         self._not_before = now + (now - began)
         if outcome != Outcome():
@@ -221,8 +300,13 @@ class ConnectionWatch:
     def _take(self, event: Event) -> None:
         if event.kind == u.MPTCP_EVENT_LISTENER_CLOSED and self._follows:
             self._silent.suspect()
-        if self._trace is not None:
-            self._trace(event)
+        if self.trace is not None:
+            self.trace(event)
+        if self._observer is not None:
+            self._observer.event(event)
+        # What came before the filter was changed, or for an observer alone, is not for the table.
+        if event.kind not in self._taken and event.kind in mptcp_event.EVENTS:
+            return
         if not self._table.take(event) and event.kind not in self._said:
             self._said.add(event.kind)
             _LOG.error("Unhandled MPTCP event: %d (said once)", event.kind)

@@ -55,6 +55,7 @@ class Connections:
 
     by_token    the table; others read it
     unmatched   events of subflows and addresses whose connection is not in the table
+    failed_joins  subflows that were asked for and did not come up
     """
 
     def __init__(self, listener: Listener, ended: Callable[[Connection], None]) -> None:
@@ -63,6 +64,7 @@ class Connections:
         self._ended = ended
         self.by_token: dict[int, Connection] = {}
         self.unmatched = 0
+        self.failed_joins = 0
         # What a resync found to be gone, connections and subflows; until ``settled``.
         self._gone: set[int | tuple[int, bytes]] = set()
         # TRANSITIONS, with the hooks as functions and beside each the state that a plugin sees
@@ -97,6 +99,10 @@ class Connections:
             return False
         taker(event)
         return True
+
+    def subflows(self) -> int:
+        """How many subflows there are in the table."""
+        return sum(connection.count for connection in self.by_token.values())
 
     # The same for the events of every connection's life, without an Event (``mptcp_reader.Quick``).
 
@@ -202,8 +208,10 @@ class Connections:
         known = connection.find(path)
         # A subflow that was never established is told of if it failed (a join that the peer or the
         # network refused); the same news twice is told once (mptcp_net-next issue 603).
-        if known is None and (connection.closed_before(path) or not event.error):
-            return
+        if known is None:
+            if connection.closed_before(path) or not event.error:
+                return
+            self.failed_joins += 1
         connection.drop(path)
         closed = (known or _subflow(event, path))._replace(
             error=event.error or 0,
@@ -272,6 +280,31 @@ class Connections:
         known = connection.drop(path)
         if known is not None:
             self._listener.subflow_closed(connection, known._replace(error=0))
+
+    def tell_again(self, connection: Connection) -> None:
+        """Tell of a connection as if it had just been found: its plugin is new to it.
+
+        Nothing is told of one that has closed meanwhile.
+        """
+        if self.by_token.get(connection.token) is not connection:
+            return
+        state, connection.state = connection.state, CREATED
+        self._listener.new_connection(connection)
+        connection.state = state
+        if connection.established:
+            self._listener.connection_established(connection)
+        for ident, address in list(connection.remote_addresses.items()):
+            self._listener.new_address(connection, ident, address)
+        for path in connection.paths():
+            if not connection.is_first(path):
+                self.appeared(connection, path)
+
+    def abandon(self) -> None:
+        """Nobody follows connections any more: forget them all, and free what was held for them."""
+        connections = list(self.by_token.values())
+        self.by_token.clear()
+        for connection in connections:
+            self._ended(connection)
 
     def settled(self) -> None:
         """All events were taken that the kernel sent before the last resync ended.

@@ -51,6 +51,8 @@ class Daemon:
 
     decode_errors  messages that were malformed and dropped
     overruns       times that the kernel dropped notifications, each followed by a new dump
+    retries        times that the network could not be read, each followed by another attempt
+    trace          called with every notification
     """
 
     def __init__(
@@ -69,34 +71,62 @@ class Daemon:
         self._registry = registry
         self._events = events
         self._client = client
-        self._trace = trace
-        has_route = None
-        self._checks_routes = "check_route" in notify
-        if self._checks_routes:
-            check = routes.RouteCheck(client, loop.call_later, self._look_again)
-            has_route = check.has_route
-        hold = None
-        if any(hold_down):
-            hold = HoldDown[bytes](
-                *hold_down,
-                clock=loop.time,
-                later=lambda seconds, ifindex: loop.call_later(seconds, self._look_again, ifindex),
-            )
-        self.network = Network(registry, notify, has_route, choice, hold)
+        self.trace = trace
+        self._check: routes.RouteCheck | None = None
+        self._hold: HoldDown[bytes] | None = None
+        self._hold_down = (0.0, 0.0)
+        self._rules(notify, hold_down)
+        self.network = Network(registry, notify, self._has_route(), choice, self._hold)
         self.decode_errors = 0
         self.overruns = 0
+        self.retries = 0
         self._reading = False
         self._lost = False  # messages were dropped, and no dump was made since
         self._again: Timer | None = None
 
-    def start(self) -> None:
-        """Subscribe, dump, tell plugins of what is there. Errors: NetlinkError, OSError."""
+    def _rules(self, notify: frozenset[str], hold_down: tuple[float, float]) -> None:
+        """Make what these settings need, unless it is there."""
+        if "check_route" not in notify:
+            self._check = None
+        elif self._check is None:
+            self._check = routes.RouteCheck(
+                self._client, self._loop.call_later, self._look_again
+            )
+        if hold_down != self._hold_down:
+            self._hold_down = hold_down
+            self._hold = None
+            if any(hold_down):
+                self._hold = HoldDown[bytes](*hold_down, self._loop.time, self._look_later)
+
+    def _has_route(self) -> Callable[[rtnl.Address], bool] | None:
+        return None if self._check is None else self._check.has_route
+
+    def _look_later(self, seconds: float, ifindex: int) -> None:
+        self._loop.call_later(seconds, self._look_again, ifindex)
+
+    def _join(self) -> None:
         groups = [u.RTNLGRP_LINK, u.RTNLGRP_IPV4_IFADDR, u.RTNLGRP_IPV6_IFADDR]
-        if self._checks_routes:
+        if self._check is not None:
             groups += [u.RTNLGRP_IPV4_ROUTE, u.RTNLGRP_IPV6_ROUTE]
             groups += [u.RTNLGRP_IPV4_RULE, u.RTNLGRP_IPV6_RULE, u.RTNLGRP_NEXTHOP]
         for group in groups:
             self._events.join(group)
+
+    def change(
+        self, notify: frozenset[str], choice: Choice, hold_down: tuple[float, float]
+    ) -> None:
+        """Go by other settings, as for ``__init__``, and look at everything anew.
+
+        Plugins are told the difference alone. Errors: OSError.
+        """
+        self._rules(notify, hold_down)
+        self._join()  # to join again what was joined is harmless
+        self.network.change(notify, self._has_route(), choice, self._hold)
+        self.resync()
+
+    def start(self) -> None:
+        """Subscribe, dump, tell plugins of what is there. Errors: NetlinkError, OSError."""
+        self._join()
         self._loop.add_reader(self._events.fileno(), self._readable)
         self._reading = True
         self.network.start(self._client.links(), self._client.addresses())
@@ -156,8 +186,8 @@ class Daemon:
         routes_changed = False
         try:
             for message in messages.split(datagram):
-                if self._trace is not None:
-                    self._trace(message)
+                if self.trace is not None:
+                    self.trace(message)
                 routes_changed |= self._message(message)
         except DecodeError as error:
             self._malformed(error)
@@ -193,5 +223,6 @@ class Daemon:
     def _failed(self, error: NetlinkError) -> None:
         """A question to the kernel had no usable answer: what we believe may be out of date."""
         if self._again is None or not self._again.pending:
+            self.retries += 1
             _LOG.error("Unable to read the network: %s; trying again in %g s", error, _RETRY)
             self._again = self._loop.call_later(_RETRY, self.resync)

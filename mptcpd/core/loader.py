@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 
 from mptcpd.core.trust import Untrusted, trusted
@@ -33,16 +33,24 @@ class PluginError(Exception):
 
 
 def load(
-    directory: str, names: Sequence[str] | None, owners: Collection[int]
+    directory: str,
+    names: Sequence[str] | None,
+    owners: Collection[int],
+    running: Iterable[Plugin] = (),
+    *,
+    strict: bool = False,
 ) -> list[Plugin]:
     """The plugins of a directory, in the order of ``names``, else of their file names.
 
-    names   None means every regular file ``*.py``; a name of the list without file is an error
-    owners  user IDs whose files are trusted
-    Errors  LoadError for the directory itself, and for a file that others could have written: then
-            nothing of what lies there is to be believed. Any other file that cannot be used is
-            logged by name and left out: one broken plugin does not take the others with it.
+    names    None means every regular file ``*.py``; a name of the list without file is an error
+    owners   user IDs whose files are trusted
+    running  plugins that are taken as they are where their files have not changed since
+    Errors   LoadError for the directory itself, and for a file that others could have written: then
+             nothing of what lies there is to be believed. Any other file that cannot be used is
+             logged by name and left out: one broken plugin does not take the others with it. If
+             ``strict``, it is PluginError instead.
     """
+    known = {plugin.loaded_from: plugin for plugin in running}
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -53,11 +61,13 @@ def load(
         plugins: dict[str, Plugin] = {}
         for name in found:
             try:
-                plugin = _plugin(fd, directory, name, owners)
+                plugin = _plugin(fd, directory, name, owners, known)
                 if plugin.name in plugins:
                     raise PluginError(name, f'another plugin is named "{plugin.name}" already')
                 plugins[plugin.name] = plugin
             except PluginError as error:
+                if strict:
+                    raise
                 _LOG.error("%s", error, exc_info=error.__cause__)
         return list(plugins.values())
     except Untrusted as error:
@@ -75,14 +85,23 @@ def _names(fd: int) -> list[str]:
         )
 
 
-def _plugin(fd: int, directory: str, name: str, owners: Collection[int]) -> Plugin:
+def _plugin(
+    fd: int,
+    directory: str,
+    name: str,
+    owners: Collection[int],
+    known: Mapping[tuple[str, bytes], Plugin],
+) -> Plugin:
     file = os.path.join(directory, name + _SUFFIX)
     if not name.isidentifier():
         raise PluginError(name, "a plugin's name is letters, digits and _")
+    source = _source(fd, name, file, owners)
+    if (file, source) in known:
+        return known[file, source]
     module = ModuleType(f"mptcpd_plugin_{name}")
     module.__file__ = file
-    source = _source(fd, name, file, owners)
     # Known to sys.modules while it runs, as for any import: dataclasses and pickle look there.
+    before = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, file, "exec"), module.__dict__)
@@ -93,14 +112,23 @@ def _plugin(fd: int, directory: str, name: str, owners: Collection[int]) -> Plug
             value = getattr(plugin, attribute)
             if not isinstance(value, kind):
                 raise PluginError(name, f"{attribute} is {value!r}, which is no {kind.__name__}")
+        plugin.loaded_from = file, source
     except PluginError:
-        del sys.modules[module.__name__]
+        _put_back(module.__name__, before)
         raise
     except (Exception, SystemExit) as error:
         # SystemExit: a script that lies in the directory and calls sys.exit().
-        del sys.modules[module.__name__]
+        _put_back(module.__name__, before)
         raise PluginError(name, f"{type(error).__name__}: {error}") from error
     return plugin
+
+
+def _put_back(name: str, before: ModuleType | None) -> None:
+    """A module that cannot be used: one that the same file made earlier may still run."""
+    if before is None:
+        del sys.modules[name]
+    else:
+        sys.modules[name] = before
 
 
 def _only_class(name: str, module: ModuleType) -> type[Plugin]:

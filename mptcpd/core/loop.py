@@ -12,6 +12,7 @@ import selectors
 import signal
 import socket
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -45,15 +46,41 @@ class Timer:
             function(*arguments)
 
 
+class Rounds:
+    """How long the loop was busy between two waits: as long as somebody had to wait for his turn.
+
+    LIMITS   seconds, of the buckets
+    counts   of rounds for each bucket; the last one is for those beyond all limits
+    seconds  of all rounds together     longest  one so far, in seconds
+    """
+
+    LIMITS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(self.LIMITS) + 1)
+        self.seconds = 0.0
+        self.longest = 0.0
+
+    def add(self, seconds: float) -> None:
+        # Nearly all are in the first bucket.
+        self.counts[0 if seconds <= 0.001 else bisect_left(self.LIMITS, seconds)] += 1
+        self.seconds += seconds
+        if seconds > self.longest:
+            self.longest = seconds
+
+
 class Loop:
     """Calls functions when a descriptor can be read, a deadline passes or a signal comes.
 
     ``clock`` gives seconds that never go back. An exception from a called function ends ``run``:
     whoever wants to go on after a failure catches it where it happens.
+
+    rounds  how long it was busy at a time
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.rounds = Rounds()
         self._selector = selectors.DefaultSelector()
         self._readers: dict[int, selectors.SelectorKey] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -113,11 +140,14 @@ class Loop:
         """Serve until ``stop`` is called."""
         self._running = True
         while self._running:
-            for key, _events in self._selector.select(self._wait()):
+            ready = self._selector.select(self._wait())
+            began = self._clock()
+            for key, _events in ready:
                 # A function called before this one may have removed the descriptor.
                 if self._readers.get(key.fd) is key:
                     key.data()
             self._expire()
+            self.rounds.add(self._clock() - began)
 
     def stop(self) -> None:
         """End ``run`` when the descriptors that are ready now have been served."""
@@ -154,7 +184,8 @@ class Loop:
 
     def _signalled(self) -> None:
         assert self._wakeup is not None
-        for number in self._wakeup[0].recv(256):
+        # One that came several times is one call: it says that something is to be done.
+        for number in dict.fromkeys(self._wakeup[0].recv(256)):
             if number in self._signals:
                 self._signals[number]()
 

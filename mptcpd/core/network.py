@@ -154,16 +154,37 @@ class Network:
             held[_key(address)] = address
         self._settle(address.ifindex)
 
+    def change(
+        self,
+        notify: frozenset[str],
+        has_route: Callable[[rtnl.Address], bool] | None,
+        choice: Choice,
+        hold: HoldDown[bytes] | None,
+    ) -> None:
+        """Go by other rules, as for ``__init__``, from the next look on."""
+        if "existing" in notify:
+            self._silent.clear()
+        self._notify, self._has_route = notify, has_route
+        self._choice, self._hold = choice, hold
+
+    def introduce(self, listener: Listener) -> None:
+        """Tell somebody new of all that the others were told of."""
+        for interface in list(self.interfaces.values()):
+            listener.new_interface(interface)
+            for address in interface.addresses:
+                listener.new_local_address(interface, address)
+
     def routes_changed(self, ifindex: int | None = None) -> None:
         """A default route or a rule came or went: look again (at one interface)."""
         self._settle_all(list(self._addresses) if ifindex is None else [ifindex])
 
-    def explain(self) -> list[tuple[rtnl.Link, Verdict, list[tuple[rtnl.Address, Verdict]]]]:
-        """Every interface and address as last heard, whether it is used, and why."""
-        return [
-            (link, self._choice.interface(link), self._judged(link))
-            for _ifindex, link in sorted(self._links.items())
-        ]
+    def explain(self) -> Iterator[tuple[rtnl.Link, Verdict, list[tuple[rtnl.Address, Verdict]]]]:
+        """Every interface and address as last heard, whether it is used, and why.
+
+        The state may change between one interface and the next. Errors: what ``has_route`` raises.
+        """
+        for _ifindex, link in sorted(self._links.items()):
+            yield link, self._choice.interface(link), self._judged(link)
 
     def _settle_all(self, interfaces: Iterable[int]) -> None:
         """Look at all of these, whatever goes wrong with one; raise the first error at the end."""

@@ -8,7 +8,8 @@ go to this plugin alone. Listener hooks belong to no connection and go to every 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mptcpd.core.address import SockAddr
@@ -65,17 +66,67 @@ class Owner:
 class Owners:
     """Stands between the connection table and the plugins (``connections.Listener``)."""
 
+    HOOKS = (*CONNECTION_HOOKS, *LISTENER_HOOKS)
+
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._order: list[Owner] = []
+        self._line: list[Owner] = []  # as they are asked about the next new connection
 
     def start(self) -> None:
-        """Take over the registry's plugins, after they were started and put in order."""
-        self._order = [
-            Owner(plugin, pm, hooks)
+        """Take over the registry's plugins, after they were started and put in order.
+
+        May be called again when others have joined or left: who stays keeps its connections.
+        """
+        known = {id(owner.plugin): owner for owner in self._order}
+        self._order = self._line = [
+            known.get(id(plugin)) or Owner(plugin, pm, hooks)
             for plugin, pm in self._registry.started()
-            if (hooks := self._registry.overridden(plugin, (*CONNECTION_HOOKS, *LISTENER_HOOKS)))
+            if (hooks := self._registry.overridden(plugin, self.HOOKS))
         ]
+
+    def orphans(
+        self, connections: Iterable[Connection], fresh: bool
+    ) -> list[tuple[Connection, str]]:
+        """The connections to be offered anew, each with the name of the plugin that it had.
+
+        They belong to nobody until ``asking_first`` and ``connections.tell_again``.
+
+        fresh  there is a new plugin: it may want those, too, that nobody wanted before
+        """
+        here = {id(owner) for owner in self._order}
+        found = []
+        for connection in connections:
+            owner = connection.owner
+            if owner is None:
+                if fresh:
+                    found.append((connection, ""))
+            elif id(owner) not in here:
+                connection.owner = None
+                found.append((connection, owner.plugin.name))
+        return found
+
+    @contextmanager
+    def asking_first(self, name: str) -> Iterator[None]:
+        """Inside, new connections are offered to the plugin of this name before all others."""
+        self._line = sorted(self._order, key=lambda owner: owner.plugin.name != name)
+        try:
+            yield
+        finally:
+            self._line = self._order
+
+    def in_order(self) -> list[Owner]:
+        """The plugins with hooks for connections, as they are asked about new ones."""
+        listeners = LISTENER_HOOKS.keys()
+        return [owner for owner in self._order if not owner.hooks.keys() <= listeners]
+
+    def owned(self, connections: Iterable[Connection]) -> dict[str, int]:
+        """How many of these connections each plugin owns, by its name."""
+        found = {owner.plugin.name: 0 for owner in self._order}
+        for connection in connections:
+            if connection.owner is not None:
+                found[connection.owner.plugin.name] += 1
+        return found
 
     def events(self) -> frozenset[int]:
         """The kinds of events that the plugins' hooks need (MPTCP_EVENT_*)."""
@@ -86,7 +137,7 @@ class Owners:
         )
 
     def new_connection(self, connection: Connection) -> None:
-        for owner in self._order:
+        for owner in self._line:
             hook = owner.hooks.get("new_connection")
             if hook is None:
                 if not owner.hooks.keys() <= LISTENER_HOOKS.keys():

@@ -108,6 +108,11 @@ class Ownership:
         if self.owned.pop(ident, None) is not None:
             self._save()
 
+    def orphan(self, idents: Iterable[int]) -> None:
+        """Who wanted those of these endpoints that are ours is gone: they wait to be claimed, as
+        if they were of an earlier run."""
+        self.inherited.update({ident: self.owned[ident] for ident in idents if ident in self.owned})
+
     def clear(self) -> None:
         """All endpoints are gone."""
         self.inherited.clear()

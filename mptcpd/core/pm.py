@@ -7,10 +7,11 @@ plugin has one of its own, for its logger and its errors; what it shows is share
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mptcpd.core.address import IP, SockAddr
 from mptcpd.core.commands import ConnectionCommands
 from mptcpd.core.config import Config
 from mptcpd.core.connections import Connection
@@ -19,12 +20,14 @@ from mptcpd.core.ids import AddressIds
 from mptcpd.core.listeners import Listeners
 from mptcpd.core.loop import Loop, Timer
 from mptcpd.core.network import Interface
+from mptcpd.core.ownership import Endpoint
 
 
 class PathManager:
     """A plugin's view of the daemon.
 
-    config       the configuration; the plugin's own section is ``config.section(name)``
+    config       the configuration; the plugin's own section is ``config.section(name)``. A reload
+                 puts another one here
     connections  token -> Connection; read only
     interfaces   ifindex -> Interface, those that are up and running; read only
     ids          address IDs: ``get(address)``, ``remove(address)``
@@ -63,6 +66,8 @@ class PathManager:
         self.log = logging.getLogger(f"mptcpd.plugin.{name}")
         self._loop = loop
         self._guard = guard
+        self._endpoints = endpoints
+        self._added: set[int] = set()  # IDs of endpoints, some of which may be gone again
         self.announce = commands.announce
         self.remove = commands.remove
         self.create_subflow = commands.create_subflow
@@ -72,7 +77,6 @@ class PathManager:
         self.abandon = commands.abandon
         self.is_busy = commands.is_busy
         self.addresses = commands.addresses
-        self.add_endpoint = endpoints.add_endpoint
         self.remove_endpoint = endpoints.remove_endpoint
         self.get_endpoint = endpoints.get_endpoint
         self.endpoints = endpoints.endpoints
@@ -81,6 +85,30 @@ class PathManager:
         self.limits = endpoints.limits
         self.set_limits = endpoints.set_limits
         self.found_limits = endpoints.found_limits
+
+    def add_endpoint(
+        self,
+        address: SockAddr | IP | str,
+        *,
+        local_id: int | None = None,
+        flags: Iterable[str] | int = (),
+        ifindex: int | None = None,
+    ) -> Endpoint:
+        """As ``core.endpoints.Endpoints.add_endpoint``."""
+        added = self._endpoints.add_endpoint(
+            address, local_id=local_id, flags=flags, ifindex=ifindex
+        )
+        self._added.add(added.id)
+        return added
+
+    def _leave_endpoints(self, others: Iterable[PathManager]) -> None:
+        """The plugin is gone: its endpoints wait for another one that wants them. For the reload.
+
+        Not those that one of the ``others`` has added, too, after they were deleted meanwhile.
+        """
+        theirs = {ident for other in others for ident in other._added}
+        self._endpoints.ownership.orphan(self._added - theirs)
+        self._added.clear()
 
     def call_later(self, seconds: float, function: Callable[..., object], *args: Any) -> Timer:
         """Call ``function(*args)`` once after ``seconds``; the handle has ``cancel()``.

@@ -35,7 +35,8 @@ class Registry:
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         # sorted() is stable: equal priorities keep the order in which they were loaded.
         self.plugins = sorted(plugins, key=lambda plugin: plugin.priority)
-        self.failures = 0  # hooks that raised
+        self.failed_hooks: dict[tuple[str, str], int] = {}  # (plugin, hook) -> times it raised
+        self.heard: Callable[[str, tuple[object, ...]], object] | None = None  # told of every call
         # By identity: a plugin may be a dataclass, which compares by value and has no hash.
         self._pms: dict[int, PathManager] = {}
         self._hooks: dict[str, list[tuple[Plugin, Callable[..., Any]]]] = {}
@@ -56,12 +57,48 @@ class Registry:
     def start(self, pm_for: Callable[[Plugin], PathManager]) -> None:
         """Call every plugin's ``init``; one that raises is left out from then on."""
         for plugin in list(self.plugins):
-            self._pms[id(plugin)] = pm_for(plugin)
-            if not self._guarded(plugin, "init", plugin.init):
-                _LOG.warning('Plugin "%s" failed to initialize', plugin.name)
+            if self.admit(plugin, pm_for(plugin)) is not None:
                 self.plugins = [other for other in self.plugins if other is not plugin]
-                del self._pms[id(plugin)]
         self._find_hooks()
+
+    def admit(self, plugin: Plugin, pm: PathManager) -> BaseException | None:
+        """Call a plugin's ``init``; what it raised, logged. Its hooks are called after ``change``.
+        """
+        self._pms[id(plugin)] = pm
+        try:
+            plugin.init(pm)
+        except (Exception, SystemExit) as error:
+            self.failed(plugin, "init")
+            _LOG.warning('Plugin "%s" failed to initialize', plugin.name)
+            del self._pms[id(plugin)]
+            return error
+        return None
+
+    def change(self, order: Iterable[Plugin]) -> None:
+        """From now on these plugins are called, in this order; each was admitted before."""
+        self.plugins = list(order)
+        self._find_hooks()
+
+    def dismiss(self, plugin: Plugin) -> None:
+        """Call the ``exit`` of a plugin that is called no more."""
+        self._guarded(plugin, "exit", plugin.exit)
+        del self._pms[id(plugin)]
+
+    def pm(self, plugin: Plugin) -> PathManager:
+        """The PathManager of a plugin that was admitted. Errors: KeyError."""
+        return self._pms[id(plugin)]
+
+    def only(self, plugins: Iterable[Plugin]) -> Registry:
+        """A view through which these plugins alone are called (``network.Listener``)."""
+        some = Registry(plugins)
+        some._pms = self._pms
+        some.failed_hooks = self.failed_hooks
+        return some
+
+    @property
+    def failures(self) -> int:
+        """Hooks that raised."""
+        return sum(self.failed_hooks.values())
 
     def stop(self) -> None:
         """Call every plugin's ``exit``, in reverse order of priority; no hook is called after."""
@@ -95,7 +132,8 @@ class Registry:
 
     def failed(self, plugin: Plugin, hook: str) -> None:
         """Log the exception that is being handled, which this plugin's hook raised."""
-        self.failures += 1
+        key = plugin.name, hook
+        self.failed_hooks[key] = self.failed_hooks.get(key, 0) + 1
         _LOG.exception('Plugin "%s": %s failed', plugin.name, hook)
 
     def new_interface(self, interface: Interface) -> None:
@@ -126,6 +164,8 @@ class Registry:
         return guarded
 
     def _call(self, hook: str, *arguments: object) -> None:
+        if self.heard is not None:
+            self.heard(hook, arguments)
         for plugin, function in self._hooks[hook]:
             self._guarded(plugin, hook, function, *arguments)
 

@@ -30,7 +30,7 @@ from mptcpd.nl.uapi import (
 _HEADS = Struct("=IH10xB3xII")
 _BODY = messages.HEADER + genl.HEADER  # 20 bytes, at which the attributes start
 (_TOKEN,) = Struct("=I").unpack(nlattr.pack(8, MPTCP_ATTR_TOKEN))
-
+_MOST = (MPTCP_EVENT_CREATED, MPTCP_EVENT_ESTABLISHED, MPTCP_EVENT_CLOSED)
 
 
 class Quick(Protocol):
@@ -62,7 +62,8 @@ class EventReader:
 
     family   message type of mptcp_pm; other types are no events and are skipped
     unknown  called with the type of each attribute that we do not know, once per type
-    events   events that were handed on
+    counts   MPTCP_EVENT_* -> events of this kind that were handed on
+    quickly  how many of them were taken by ``Quick``
     """
 
     def __init__(
@@ -72,7 +73,14 @@ class EventReader:
         self._family = family
         self._unknown = unknown
         self._said: set[int] = set()
-        self.events = 0
+        # The three that nearly all events are of are there from the start: no branch for them.
+        self.counts = dict.fromkeys(_MOST, 0)
+        self.quickly = 0
+
+    @property
+    def events(self) -> int:
+        """Events that were handed on."""
+        return sum(self.counts.values())
 
     def receive(
         self,
@@ -90,7 +98,7 @@ class EventReader:
         memory, family = self._socket.memory, self._family
         heads, known, matches = _HEADS.unpack_from, mptcp_event.parse_known, mptcp_event.matcher()
         found = self._socket.batch()
-        plain = 0
+        created = established = closed = 0  # of those that ``quick`` takes; counts cost 0.02 us
         for start, length in found:
             size, kind, command, first, token = heads(memory, start)
             if size == length and kind == family:
@@ -100,22 +108,32 @@ class EventReader:
                         # The token, which has been seen, is all that Linux sends with it.
                         alone = rest == 8
                         if (alone or matches(command, memory, body, rest)) and quick.closed(token):
+                            closed += 1
                             continue
                     elif command == MPTCP_EVENT_ESTABLISHED:
                         if matches(command, memory, body, rest) and quick.established(token):
+                            established += 1
                             continue
                     elif command == MPTCP_EVENT_CREATED:
                         opened = mptcp_event.opened(command, memory, body, rest)
                         if opened is not None and quick.created(token, *opened):
+                            created += 1
                             continue
                 event = known(command, memory, body, rest)
                 if event is not None:
-                    take(event)
+                    self._hand_on(event, take)
                     continue
-            plain += 1
             self._plain(bytes(memory[start : start + length]), take, malformed)
-        self.events += len(found) - plain
+        counts = self.counts
+        counts[MPTCP_EVENT_CREATED] += created
+        counts[MPTCP_EVENT_ESTABLISHED] += established
+        counts[MPTCP_EVENT_CLOSED] += closed
+        self.quickly += created + established + closed
         return len(found)
+
+    def _hand_on(self, event: Event, take: Callable[[Event], object]) -> None:
+        self.counts[event.kind] = self.counts.get(event.kind, 0) + 1
+        take(event)
 
     def _plain(
         self,
@@ -145,5 +163,4 @@ class EventReader:
             if kind not in self._said and len(self._said) < 64:
                 self._said.add(kind)
                 self._unknown(kind)
-        self.events += 1
-        take(event)
+        self._hand_on(event, take)

@@ -55,10 +55,8 @@ def _open(protocol: int, receive_buffer: int | None) -> socket.socket:
         raise
     try:
         sock.setblocking(False)
-        options = [NETLINK_EXT_ACK, NETLINK_CAP_ACK]
-        if protocol == NETLINK_ROUTE:
-            options.append(NETLINK_GET_STRICT_CHK)
-        for option in options:
+        strict = (NETLINK_GET_STRICT_CHK,) if protocol == NETLINK_ROUTE else ()
+        for option in (NETLINK_EXT_ACK, NETLINK_CAP_ACK, *strict):
             try:
                 sock.setsockopt(_SOL_NETLINK, option, 1)
             except OSError as error:
@@ -340,6 +338,10 @@ class EventSocket:
         """As ``batch``, as bytes of their own."""
         memory = self.memory
         return [bytes(memory[start : start + length]) for start, length in self.batch()]
+
+    def resize(self, receive_buffer: int) -> None:
+        """Change the kernel's queue for us; what waits in it stays. Errors: OSError."""
+        _receive_buffer(self._socket, receive_buffer)
 
     def filter(self, program: Sequence[tuple[int, int, int, int]]) -> None:
         """Let the kernel drop what this classic BPF program returns 0 for (``nl.bpf``)."""

@@ -14,8 +14,9 @@ import pytest
 
 from mptcpd import __version__
 from mptcpd.cli import daemon
-from mptcpd.cli.daemon import EX_USAGE, check_kernel, check_started, choose, main
+from mptcpd.cli.daemon import EX_USAGE, check_kernel, main
 from mptcpd.cli.life import StartError
+from mptcpd.cli.selection import check_started, choose
 from mptcpd.core.config import Config, Section, Settings
 from mptcpd.core.registry import Registry
 from mptcpd.nl.errors import KernelError

@@ -45,7 +45,8 @@ class Reader:
     """What the kernel would let be read, batch after batch: events, Overrun, or nothing."""
 
     def __init__(self) -> None:
-        self.events = 0
+        self.counts: dict[int, int] = {}
+        self.quickly = 0
         self.batches: list[list[Event] | Overrun] = []
         self.quick: object = None
 
@@ -61,7 +62,7 @@ class Reader:
             raise batch
         for event in batch:
             take(event)
-        self.events += len(batch)
+            self.counts[event.kind] = self.counts.get(event.kind, 0) + 1
         return len(batch)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from mptcpd.cli import daemon
+from mptcpd.cli import daemon, service
 
 if __name__ == "__main__":
-    daemon.Parts.route_buffer = 8192
+    service.Kernel.route_buffer = 8192
     sys.exit(daemon.main())

@@ -6,9 +6,10 @@ import os
 import pathlib
 import signal
 import sys
+from collections.abc import Mapping
 from ipaddress import ip_address
-from types import TracebackType
-from typing import NamedTuple
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple, TypeVar
 
 from lab import Host, wait_until
 from lab.network import Interface
@@ -57,12 +58,16 @@ def flood(end: Interface, events: int) -> None:
         end.host.change(add, delete)
 
 
+Running = TypeVar("Running", bound="Started")
+
+
 class Started:
     """A running daemon in a host, logging to a file; SIGKILLed at the end if it still runs.
 
     core       lines for [core] of its configuration file, instead of loading addr_adv alone
     arguments  of the command line
     module     what is run in its place
+    also       variables of its environment besides those of this process
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Started:
         *arguments: str,
         core: str = "load-plugins=addr_adv",
         module: str = "mptcpd.cli.daemon",
+        also: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.host = host
         self.file = folder / "mptcpd.conf"
@@ -83,11 +89,12 @@ class Started:
             self.process = host.popen(
                 [sys.executable, "-m", module, f"--config={self.file}", *arguments],
                 cwd=ROOT,
+                env={**os.environ, **also},
                 stdout=log,
                 stderr=log,
             )
 
-    def __enter__(self) -> Started:
+    def __enter__(self: Running) -> Running:
         return self
 
     def __exit__(

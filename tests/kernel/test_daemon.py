@@ -55,7 +55,7 @@ def test_hang_up_reads_the_network_anew(eth0: Interface, tmp_path: pathlib.Path)
     with Started(eth0.host, tmp_path) as daemon:
         daemon.until("10.0.1.1")
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.until_said("SIGHUP: reading links and addresses anew")
+        daemon.until_said("Reloaded. Plugins kept: addr_adv.")
         add_address(eth0, "10.0.2.1/24")
         daemon.until("10.0.1.1", "10.0.2.1")
 

@@ -28,7 +28,7 @@ def net(lab: Lab) -> Iterator[Uplinks]:
 
 def notes(folder: pathlib.Path) -> pathlib.Path:
     """The file in which the daemon notes what is its own."""
-    (file,) = (folder / "run").iterdir()
+    (file,) = (folder / "run").glob("endpoints-*")
     return file
 
 

@@ -1,0 +1,123 @@
+"""Asks a running daemon over its control socket; the other end of ``control_server``.
+
+Knows the protocol (docs/control.md) and the clock; must not know what the answers are for.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+PATIENCE = 1.0  # seconds for a part of an answer
+_MOST = 1 << 24  # bytes of a line; the daemon's are far shorter
+
+
+class NoDaemon(Exception):
+    """Nobody answers at the socket, or not to us."""
+
+
+class Refused(Exception):
+    """The daemon refuses a request. ``kind`` and ``more`` as in its reply."""
+
+    def __init__(self, kind: str, text: str, more: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.more = more
+
+
+class ControlClient:
+    """A connection to a daemon.
+
+    Errors  of every method: Refused; NoDaemon, also when it falls silent or speaks something else.
+    """
+
+    def __init__(self, file: str, patience: float = PATIENCE) -> None:
+        self._file = file
+        self._buffer = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(patience)
+        try:
+            self._socket.connect(file)
+        except (OSError, ValueError) as error:
+            self._socket.close()
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise NoDaemon(f"no daemon at {file}: {reason or error}") from error
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """The result of a command; that of one with several parts is one list."""
+        parts = list(self.parts(command, **arguments))
+        if len(parts) == 1 and not isinstance(parts[0], list):
+            return parts[0]
+        return [value for part in parts for value in part]
+
+    def parts(self, command: str, **arguments: object) -> Iterator[Any]:
+        """The result of a command in the parts in which it comes."""
+        import json
+
+        request = json.dumps({"version": 1, "command": command, **arguments}).encode() + b"\n"
+        try:
+            self._socket.sendall(request)
+        except OSError as error:
+            # It may have said why before it hung up.
+            if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                raise self._silent(error) from error
+        while True:
+            reply = self._line()
+            if not reply.get("ok"):
+                error_ = reply.get("error") or {}
+                more = {k: v for k, v in error_.items() if k not in ("kind", "text")}
+                raise Refused(str(error_.get("kind")), str(error_.get("text")), more)
+            yield reply.get("result")
+            if not reply.get("more"):
+                return
+
+    def events(self, kinds: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """What happens, from now on, until the daemon ends or the caller has had enough."""
+        self.ask("subscribe", **({} if kinds is None else {"kinds": kinds}))
+        self._socket.settimeout(None)
+        while True:
+            yield self._line()
+
+    def _line(self) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            try:
+                data = self._socket.recv(1 << 16)
+            except OSError as error:
+                raise self._silent(error) from error
+            if not data:
+                raise NoDaemon(f"the daemon at {self._file} has hung up")
+            self._buffer += data
+            if len(self._buffer) > _MOST:
+                raise NoDaemon(f"what answers at {self._file} is no mptcpd")
+        import json
+
+        line, _feed, self._buffer = self._buffer.partition(b"\n")
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            raise NoDaemon(f"what answers at {self._file} is no mptcpd")
+        return said
+
+    def _silent(self, error: OSError) -> NoDaemon:
+        if isinstance(error, TimeoutError):
+            seconds = self._socket.gettimeout() or PATIENCE
+            return NoDaemon(f"the daemon at {self._file} does not answer within {seconds:g} s")
+        return NoDaemon(f"the daemon at {self._file}: {error.strerror or error}")
