@@ -113,7 +113,7 @@ def _plugin(
             if not isinstance(value, kind):
                 raise PluginError(name, f"{attribute} is {value!r}, which is no {kind.__name__}")
         plugin.loaded_from = file, source
-    except PluginError:
+    except (PluginError, MemoryError):  # a lack of memory is no plugin's fault
         _put_back(module.__name__, before)
         raise
     except (Exception, SystemExit) as error:

@@ -335,3 +335,10 @@ def test_plugins_are_plugins(folder: Folder) -> None:
     (plugin,) = load(str(folder.path), None, ours())
     assert isinstance(plugin, Plugin)
     assert type(plugin).__module__ == "mptcpd_plugin_good"
+
+
+def test_no_memory_is_no_plugins_fault(folder: Folder, refusals: list[str]) -> None:
+    folder.write("tested", "raise MemoryError\n")
+    with pytest.raises(MemoryError):
+        folder.load()
+    assert refusals == [] and "mptcpd_plugin_tested" not in sys.modules

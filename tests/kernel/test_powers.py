@@ -14,7 +14,10 @@ import pytest
 
 from lab import Host, Lab, wait_until
 from lab.network import Interface, add_address, add_default_route
-from mptcpd.cli import privileges
+from mptcpd.cli import daemon, privileges
+from mptcpd.nl import capabilities, libc
+from mptcpd.nl import uapi as u
+from mptcpd.nl.capabilities import Sets
 from tests.kernel.started import ROOT, Started, endpoints
 
 ADMIN = 1 << 12
@@ -127,6 +130,38 @@ def test_as_another_user(eth0: Interface, open_folder: pathlib.Path) -> None:
         assert daemon.stop() == 0
         assert "not believed" not in daemon.said
     assert endpoints(eth0.host) == {}
+
+
+def as_ordinary_user(file: str) -> int:
+    """In a child: what systemd does with User= and AmbientCapabilities=; then the daemon."""
+    nobody = pwd.getpwnam("nobody")
+    capabilities.keep_over_setuid(True)
+    os.setgroups(())
+    os.setresgid(nobody.pw_gid, nobody.pw_gid, nobody.pw_gid)
+    os.setresuid(nobody.pw_uid, nobody.pw_uid, nobody.pw_uid)
+    capabilities.put(Sets(ADMIN, ADMIN, ADMIN))
+    libc.prctl(u.PR_CAP_AMBIENT, 2, 12)  # PR_CAP_AMBIENT_RAISE
+    return daemon.main([f"--config={file}"])
+
+
+def test_started_by_an_ordinary_user(eth0: Interface, open_folder: pathlib.Path) -> None:
+    """With the capability granted it is all the same; without it, it says so."""
+    only_root()
+    (open_folder / "run").mkdir()
+    os.chown(open_folder / "run", pwd.getpwnam("nobody").pw_uid, -1)
+    file = open_folder / "mptcpd.conf"
+    file.write_text(f"[core]\nlog=null\nruntime-dir={open_folder}/run\nload-plugins=addr_adv\n")
+    call = eth0.host.call(as_ordinary_user, str(file))
+    wait_until(lambda: endpoints(eth0.host).keys() == {"10.0.1.1"}, "an endpoint for 10.0.1.1")
+    wait_until(lambda: any((open_folder / "run").iterdir()), "notes of it")
+    found = status(call.pid)
+    assert (found["CapEff"], found["CapPrm"]) == ("0000000000001000",) * 2
+    assert int(found["CapInh"], 16) == int(found["CapAmb"], 16) == 0
+    assert found["NoNewPrivs"] == "1" and found.get("Seccomp", "2") == "2"
+    add_address(eth0, "10.0.2.1/24")
+    wait_until(lambda: "10.0.2.1" in endpoints(eth0.host), "an endpoint for 10.0.2.1")
+    os.kill(call.pid, signal.SIGTERM)
+    assert call.result() == 0
 
 
 def test_a_user_that_is_not_there(eth0: Interface, tmp_path: pathlib.Path) -> None:
