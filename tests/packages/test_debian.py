@@ -29,7 +29,7 @@ ip link set eth1 up
 ip address add 192.0.2.1/24 dev eth0
 ip link set eth0 up
 # The C daemon's packages have the same name: without them, as on most machines.
-theirs=$(dpkg-query --show --showformat='${Package} ' '*mptcpd*' 2>/dev/null || :)
+theirs=$(dpkg-query --show --showformat='${Package} ' '*mptcp*' 2>/dev/null || :)
 [ -z "$theirs" ] || dpkg --purge --force-depends $theirs >/dev/null 2>&1
 rm -rf /etc/mptcpd
 # A container: it forbids services to start, and has no init. Here is a machine with System V init.
@@ -93,6 +93,8 @@ def test_needs_nothing_else() -> None:
     names = {name.split()[0] for name in line.split(", ") if not name.startswith("$")}
     assert names == {"python3", "python3-cffi-backend"}
     assert "\nArchitecture: all\n" in control
+    # Debian has that program in a package of its own.
+    assert "\nConflicts: mptcpize\n" in control
 
 
 @pytest.fixture(scope="module")
