@@ -111,6 +111,7 @@ mutate: venv
 
 bench: venv
 	@$(IN_VENV) -m bench.start
+	@$(IN_VENV) -m bench.sockets
 	@$(IN_VENV) -m bench
 	@$(IN_VENV) -m bench.hostile
 

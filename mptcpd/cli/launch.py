@@ -54,16 +54,23 @@ def supervised(debug: bool) -> None:
         listener = _filter(abi)
         if listener is None:
             return
-        socket.send_fds(channel, [b"f"], [listener])
+        answer = b""
+        # A supervisor that has failed says why before it goes, and what it said can still be read.
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(channel, [b"f"], [listener])
+        with contextlib.suppress(ConnectionError):
+            answer = channel.recv(4096)
         os.close(listener)
-        answer = channel.recv(4096)
     if answer != _READY:
         raise LaunchError(answer.decode() or "the supervisor ended")
 
 
 def _abi() -> Abi:
-    with open("/proc/self/exe", "rb") as file:
-        abi = syscalls.of_program(file.read(64))
+    try:
+        with open("/proc/self/exe", "rb") as file:
+            abi = syscalls.of_program(file.read(64))
+    except OSError as error:
+        raise LaunchError(f"/proc/self/exe cannot be read: {error.strerror}") from error
     if abi is None:
         machine = os.uname().machine
         raise LaunchError(f"the numbers of system calls are not known for this machine ({machine})")

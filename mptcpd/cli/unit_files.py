@@ -50,6 +50,8 @@ def change(said: Said) -> int:
     if not os.path.isdir(root):
         raise UnitError(f"{root} is not a directory")
     found = find(said.words[0], root)
+    if not _is_inside(os.path.dirname(found.drop_in), root):
+        raise UnitError(f"{found.drop_in} leads out of {root}")
     if said.command == "disable":
         if not remove(found):
             print(f"mptcp is not enabled on unit {found.file}")
@@ -126,8 +128,8 @@ def _unit(name: str, file: str, parts: list[str], directory: str) -> Unit:
 def _searched(name: str, root: str) -> Iterator[str]:
     """The files of a unit, found as systemd would."""
     for candidate in (name, _template(name)):
-        for directory in _DIRECTORIES if candidate else ():
-            file = _followed(os.path.join(root, directory, candidate), root)
+        for directory in _directories(root) if candidate else ():
+            file = _followed(os.path.join(directory, candidate), root)
             if file is None:
                 continue
             if file == os.devnull or os.path.getsize(file) == 0:
@@ -135,6 +137,18 @@ def _searched(name: str, root: str) -> Iterator[str]:
             yield file
             yield from _drop_ins(name, root, os.path.basename(file))
             return
+
+
+def _directories(root: str) -> Iterator[str]:
+    for directory in _DIRECTORIES:
+        if _is_inside(file := os.path.join(root, directory), root):
+            yield file
+
+
+def _is_inside(directory: str, root: str) -> bool:
+    """Whether it is, or would be, a directory of that system: its links may lead to our own."""
+    top, actual = os.path.realpath(root), os.path.realpath(directory)
+    return os.path.commonpath([top, actual]) == top
 
 
 def _template(name: str) -> str:
@@ -169,9 +183,11 @@ def _drop_ins(name: str, root: str, actual: str = "") -> list[str]:
         names.append(f"{prefix}-.service")
     found: dict[str, str] = {}
     for owner in filter(None, [*names, "service"]):
-        for directory in _DIRECTORIES:
-            folder = os.path.join(root, directory, f"{owner}.d")
-            for entry in os.listdir(folder) if os.path.isdir(folder) else ():
+        for directory in _directories(root):
+            folder = os.path.join(directory, f"{owner}.d")
+            if not (os.path.isdir(folder) and _is_inside(folder, root)):
+                continue
+            for entry in os.listdir(folder):
                 if entry.endswith(".conf") and entry not in found:
                     found[entry] = os.path.join(folder, entry)
     followed = (_followed(found[entry], root) for entry in sorted(found))

@@ -147,6 +147,24 @@ def test_nothing_to_work_on(root: pathlib.Path, name: str, words: str) -> None:
     assert files(root) == before
 
 
+def test_a_link_out_of_the_root_is_not_followed(root: pathlib.Path) -> None:
+    """An absolute link of an image would lead to this system's own files."""
+    outside = root / "outside"
+    system = root / "system"
+    for folder in (outside, system / VENDOR, system / LOCAL):
+        folder.mkdir(parents=True)
+    (system / VENDOR / "a.service").write_text("[Service]\nExecStart=/bin/echo\n")
+    (outside / "b.service").write_text("[Service]\nExecStart=/bin/echo\n")
+    (system / LOCAL / "a.service.d").symlink_to(outside)
+    (system / "run/systemd").mkdir(parents=True)
+    (system / "run/systemd/system").symlink_to(outside)
+    with pytest.raises(UnitError, match="leads out of"):
+        change("enable", "a", system)
+    with pytest.raises(UnitError, match="no unit file"):
+        change("enable", "b", system)
+    assert [file.name for file in outside.iterdir()] == ["b.service"]
+
+
 def test_the_root_has_to_be_there() -> None:
     with pytest.raises(UnitError, match="/nowhere is not a directory"):
         change("enable", "web", pathlib.Path("/nowhere"))

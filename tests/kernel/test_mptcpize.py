@@ -248,13 +248,18 @@ def test_the_supervisor_holds_little_and_takes_no_orders(lone_host: Host) -> Non
         "    try: print(socket.socket().getsockopt(1, 38), flush=True)\n"
         "    except OSError as error: print(error.errno, flush=True)\n"
     )
+    ours, theirs = os.pipe()
     program = lone_host.popen(
         [*mptcpized.RUN, sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
+        pass_fds=(theirs,),
         env=mptcpized.environment(mark),
     )
+
+    os.close(ours)
+    os.close(theirs)
 
     def ask() -> str:
         assert program.stdin and program.stdout
@@ -266,6 +271,7 @@ def test_the_supervisor_holds_little_and_takes_no_orders(lone_host: Host) -> Non
     least = {"/dev/null", "/proc", "net", "anon_inode"}
     wait_until(lambda: held_by(pid) == least, f"it holds {least}")  # a socket may be just closing
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert os.getsid(pid) != os.getsid(program.pid)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
         os.kill(pid, number)
     assert ask() == MPTCP
@@ -321,6 +327,25 @@ def test_no_filter(lone_host: Host, call: str, number: int, listener: bool, word
     assert ended.stderr.splitlines()[0] == f"mptcpize: {words}"
     assert "--preload=LIB" in ended.stderr
     mptcpized.until_none(mark)
+
+
+def test_no_supervisor(lone_host: Host, tmp_path: pathlib.Path) -> None:
+    """What it fails with is told by who was to become the program."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "def setsid(): raise OSError(11, 'no session today')\n"
+        "os.setsid = setsid\n"
+    )
+    with lone_host:
+        ended = subprocess.run(
+            [*mptcpized.RUN, "echo", "x"],
+            env=mptcpized.environment(PYTHONPATH=f"{tmp_path}:{mptcpized.ROOT}"),
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("mptcpize: no supervisor: [Errno 11] no session today\n")
 
 
 def test_preload_needs_no_filter(lone_host: Host) -> None:
@@ -406,16 +431,16 @@ def test_sockets_belong_to_the_caller(lone_host: Host) -> None:
         "def owner():\n"
         "    made = s.socket()\n"
         "    assert made.getsockopt(1, 38) == 262\n"
-        "    return os.fstat(made.fileno()).st_uid\n"
+        "    return os.fstat(made.fileno()).st_uid, os.fstat(made.fileno()).st_gid\n"
         "print(owner())\n"
         "os.setresgid(4321, 4321, 0); os.setresuid(1234, 1234, 0)\n"
         "print(owner())\n"
-        "os.setresuid(0, 0, 0)\n"
+        "os.setresuid(0, 0, 0); os.setresgid(0, 0, 0)\n"
         "print(owner())\n"
     )
     if os.geteuid() or not mptcpized.every_user():
         pytest.skip("changing the user needs root, and users")
-    assert python(lone_host, code) == ["0", "1234", "0"]
+    assert python(lone_host, code) == ["(0, 0)", "(1234, 4321)", "(0, 0)"]
 
 
 def test_privileges(lone_host: Host) -> None:

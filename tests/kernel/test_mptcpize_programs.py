@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import platform
 import shutil
 import signal
 import socket
@@ -44,6 +45,27 @@ func main() {
     if failed != nil { os.Exit(1) }
     to.Write([]byte("hi"))
     if got, _ := to.Read(make([]byte, 99)); got < 5 { os.Exit(2) }
+}
+"""
+# The C library may use socketcall(2), whose arguments no filter can see; syscall(2) goes around it.
+C_32_BITS = r"""
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void show(int fd)
+{
+    int protocol = -1;
+    socklen_t size = sizeof protocol;
+    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size);
+    printf("%d\n", protocol);
+}
+int main(void)
+{
+    show(syscall(__NR_socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    show(syscall(__NR_socket, AF_INET, SOCK_DGRAM, 0));
+    show(socket(AF_INET6, SOCK_STREAM, 0));
+    return 0;
 }
 """
 PYTHON_CLIENT = """
@@ -110,6 +132,17 @@ def test_client(lone_host: Host, tmp_path: pathlib.Path, name: str) -> None:
             assert mptcpized.is_mptcp(lone_host, client, (address, port))
             accepted.sendall(HTTP)
         assert program.wait(10) == 0
+
+
+def test_32_bits_on_64(lone_host: Host, tmp_path: pathlib.Path) -> None:
+    """The other numbers of the 32-bit ABI; its socketcall is let through, whatever it asks for."""
+    if platform.machine() != "x86_64":
+        pytest.skip("written for x86-64, which runs programs of i386")
+    program = built(tmp_path, "small.c", C_32_BITS, "gcc", "-m32")
+    ended = mptcpized.run(lone_host, "run", program)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split()[:2] == ["262", "17"]
+    assert ended.stdout.split()[2] in ("262", "6")
 
 
 def test_without_it_they_are_tcp(lone_host: Host) -> None:
