@@ -76,6 +76,7 @@ class Fullmesh(Plugin):
         for connection in self.joins.followed():
             self.joins.local_is_gone(connection, address)
             self.mesh(connection, pm)
+        self.joins.release(address)
 
     def explain(self, connection: Connection, pm: PathManager) -> tuple[bool, str]:
         if connection.server_side:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 from mptcpd.core.address import IP
 from mptcpd.core.joins import Joins, remotes, stays_here
-from mptcpd.plugin import Connection, Interface, KernelError, Plugin, SockAddr, Subflow
+from mptcpd.plugin import (
+    Connection,
+    Interface,
+    KernelError,
+    NoFreeId,
+    Plugin,
+    SockAddr,
+    Subflow,
+)
 
 if TYPE_CHECKING:
     from mptcpd.core.pm import PathManager
@@ -79,6 +87,7 @@ class Sspi(Plugin):
         for connection in self.joins.followed():
             self.joins.local_is_gone(connection, address)
             self.spread(connection, pm)
+        self.joins.release(address)
 
     def explain(self, connection: Connection, pm: PathManager) -> tuple[bool, str]:
         if stays_here(connection):
@@ -139,6 +148,9 @@ class Sspi(Plugin):
                     # The usual reason: the application listens on that port of every address.
                     pm.log.debug("%r: no listening socket at %s", connection, error)
                     pm.announce(connection, address, listen=False)
+            except NoFreeId as error:
+                pm.log.debug("%r: %s was not announced: %s", connection, address, error)
+                return
             except KernelError as error:
                 pm.log.debug("%r: %s was not announced: %s", connection, address, error)
                 if error.words == "userspace PM not selected":

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mptcpd.core.address import IP, SockAddr
 from mptcpd.core.connections import Connection, Subflow
+from mptcpd.core.ids import NoFreeId
 from mptcpd.core.network import Interface
 from mptcpd.core.renewal import Renewals
 from mptcpd.nl.errors import KernelError
 
 if TYPE_CHECKING:
     from mptcpd.core.pm import PathManager
+
+RELEASE = 60.0  # seconds from the loss of an address until its ID is given to another
 
 Pair: TypeAlias = tuple[IP, SockAddr]  # a local IP, and a remote address with its port
 
@@ -96,6 +99,9 @@ class Joins:
                 # Without it the route would choose the interface, and two subflows share a path.
                 ifindex=interface.index,
             )
+        except NoFreeId as error:
+            self._pm.log.debug("%r: no subflow %s to %s: %s", connection, local, remote, error)
+            return False  # an ID may come free with any address that goes
         except KernelError as error:
             self._pm.log.debug("%r: no subflow %s to %s: %s", connection, local, remote, error)
             if error.words == "userspace PM not selected":
@@ -175,6 +181,18 @@ class Joins:
         else:
             self._abandon(connection, ip)
             self._renewals.start(connection, ip)
+
+    def release(self, address: SockAddr) -> None:
+        """A local address is gone from all connections: its ID may be another's, but not at once.
+
+        A peer that hears of the loss only after the other address has joined would close that.
+        """
+        self._pm.call_later(RELEASE, self._release, address)
+
+    def _release(self, address: SockAddr) -> None:
+        interfaces = self._pm.interfaces.values()
+        if not any(address in interface.addresses for interface in interfaces):
+            self._pm.ids.remove(address)
 
     def _abandon(self, connection: Connection, ip: IP) -> None:
         flows = connection.subflows.values()

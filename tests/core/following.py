@@ -72,7 +72,8 @@ class Daemon:
         self.network = Network(
             self.registry, self.config.notify_flags, choice=self.config.choice()
         )
-        self.loop = Loop(lambda: 0.0)
+        self.now = 0.0
+        self.loop = Loop(lambda: self.now)
         self.pms: list[PathManager] = []
         self.registry.start(self._path_manager)
         self.owners.start()
@@ -91,7 +92,7 @@ class Daemon:
                 interfaces=self.network.interfaces,
                 connections=self.table.by_token,
                 loop=self.loop,
-                guard=unused,
+                guard=lambda what, function: self.registry.guard(plugin, what, function),
             )
         )
         return self.pms[-1]
@@ -130,6 +131,12 @@ class Daemon:
         assert self.registry.failures == 0
         asked, self.kernel.asked = self.kernel.asked, []
         return asked
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and with it what was put off."""
+        self.now += seconds
+        self.loop.call_later(0, self.loop.stop)
+        self.loop.run()
 
     def connection(self, token: int = TOKEN) -> Connection:
         return self.table.by_token[token]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mptcpd.core import joins
 from plugins.fullmesh import Fullmesh
 from plugins.sspi import Sspi
 from tests.core.following import Daemon
@@ -52,3 +53,45 @@ def test_a_subflow_that_could_not_be_left_still_counts(daemon: Daemon) -> None:
     daemon.lose(SECOND)
     daemon.settle()
     assert daemon.pairs() == ["10.0.1.1 10.0.1.2"]
+
+
+def test_addresses_that_come_and_go_for_months(daemon: Daemon) -> None:
+    """IPv6 alone makes a temporary one a day: no ID is kept for one that is gone."""
+    daemon.have(FIRST)
+    daemon.kernel.open()
+    for number in range(300):
+        passing = f"10.1.{number // 250}.{number % 250 + 1}/24 3"
+        daemon.have(passing)
+        assert len(daemon.settle()) == 1
+        daemon.lose(passing)
+        daemon.settle()
+        daemon.wait(joins.RELEASE)
+    daemon.have(SECOND)
+    daemon.settle()
+    assert daemon.pairs() == ["10.0.1.1 10.0.1.2", "10.0.2.1 10.0.1.2"]
+
+
+def test_an_id_is_not_given_to_another_address_at_once(daemon: Daemon) -> None:
+    """The peer may hear that the old address is gone after the new one has joined."""
+    daemon.have(FIRST, SECOND)
+    daemon.kernel.open()
+    daemon.settle()
+    daemon.lose(SECOND)
+    daemon.have("10.0.2.9/24 3")
+    assert "SUBFLOW_CREATE 10.0.2.9 id 2 to 10.0.1.2:80 id 0 dev 3" in daemon.settle()
+    daemon.have("10.0.2.1/24 3")
+    daemon.wait(joins.RELEASE)
+    assert daemon.ids.find("10.0.2.1") == 1  # it is back
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_more_addresses_than_ids(daemon: Daemon, server: bool) -> None:
+    """Those that have one are used; no hook fails for the others."""
+    for number in range(1, 256):
+        daemon.ids.get(f"10.9.9.{number}")
+    daemon.have(FIRST, SECOND)
+    daemon.kernel.open(server=server)
+    assert daemon.settle() == []
+    daemon.ids.remove("10.9.9.7")
+    daemon.have("10.0.3.1/24 4")
+    daemon.settle()
