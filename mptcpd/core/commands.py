@@ -114,7 +114,7 @@ class ConnectionCommands:
         Errors    KernelError "address with id N not found".
         """
         _ident(local_id, least=0)
-        known = connection.announced.get(local_id)
+        known = connection.announced.get(local_id) or _source(connection, local_id)
         try:
             self._kernel.remove(connection.token, local_id)
         except KernelError as error:
@@ -292,6 +292,14 @@ class ConnectionCommands:
             self._listeners.close(bound)
         if not held:
             self._listening.pop(token, None)
+
+
+def _source(connection: Connection, local_id: int) -> SockAddr | None:
+    """The address, other than the initial one, from which a subflow with this ID comes."""
+    for flow in connection.subflows.values():
+        if local_id and flow.local_id == local_id:
+            return SockAddr(flow.local.ip)
+    return None
 
 
 def _ends(subflow: Subflow) -> tuple[mptcp.Address, mptcp.Address]:

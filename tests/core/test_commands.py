@@ -323,9 +323,9 @@ def test_abandon_goes_on_where_the_kernel_was_faster(case: Case) -> None:
     case.kernel.entries[TOKEN].clear()
     case.kernel.up[TOKEN].popitem()
     case.commands.abandon(case.it, "10.0.2.1")
-    assert case.asked == ["REMOVE id 1", "SUBFLOW_DESTROY 10.0.2.1:80 to 10.0.8.8:6000"] + [
-        "SUBFLOW_DESTROY 10.0.2.1:80 to 10.0.8.8:6000"  # once more, IPv4-mapped
-    ]
+    assert case.asked == ["REMOVE id 1", "ANNOUNCE 10.0.2.1 id 1", "REMOVE id 1"] + [
+        "SUBFLOW_DESTROY 10.0.2.1:80 to 10.0.8.8:6000"
+    ] * 2  # the second time IPv4-mapped
     case.kernel.foreign.add(TOKEN)
     refused("userspace PM not selected", case.commands.abandon, case.it, "10.0.2.1")
 

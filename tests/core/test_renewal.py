@@ -60,6 +60,20 @@ def test_a_busy_connection_gets_new_subflows_and_loses_the_old(case: Case) -> No
     assert case.pairs() == ["10.0.2.1 10.0.1.2"]
 
 
+def test_a_path_that_is_lost_after_that_is_withdrawn_from_the_peer(case: Case) -> None:
+    """Though the kernel has forgotten its ID with the subflow that was replaced."""
+    case.kernel.waiting[TOKEN] = MIB
+    case.lose("10.0.1.1/24 2")
+    case.settle()
+    case.have("10.0.1.1/24 2")
+    case.settle()
+    case.kernel.waiting.clear()
+    case.lose("10.0.2.1/24 3")
+    asked = [" ".join(line.split()[:4]) for line in case.settle()]
+    assert asked[:3] == ["REMOVE id 1", "ANNOUNCE 10.0.2.1 id 1", "REMOVE id 1"]
+    assert case.pairs() == ["10.0.1.1 10.0.1.2"]
+
+
 def test_so_does_one_that_receives(case: Case) -> None:
     case.kernel.heard[TOKEN] = MIB, 3
     before = case.ports

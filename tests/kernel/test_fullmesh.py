@@ -151,6 +151,13 @@ def test_a_busy_connection_gets_a_new_subflow_for_what_waits(world: World) -> No
         data = server.recv(len(piece) - received % len(piece))
         assert data and data == piece[received % len(piece) :][: len(data)]
         received += len(data)
+    # The peer hears, too, when the path is lost that was renewed.
+    first, second = world.hosts.first.one, world.hosts.second.one
+    world.hosts.client.change(set_link(first.ifindex, up=True))
+    add_default_route(first, "10.0.1.2", metric=100)
+    scene.expect(FROM_1, FROM_2)
+    world.hosts.client.change(set_link(second.ifindex, up=False))
+    scene.expect(FROM_1)
     assert scene.client.registry.failures == 0
 
 
