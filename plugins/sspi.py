@@ -4,7 +4,9 @@ A connection that we opened gets a subflow over each other interface, to whichev
 peer answers there. A connection that a peer opened to us gets the addresses of our other interfaces
 announced, so that the peer can join there; at each a listening socket is held on the connection's
 port, unless the application's own listens there already. A second subflow on an interface is closed
-again, except on a host with one interface: the peer's other interfaces have nowhere else to go.
+again, except on a host with one interface: the peer's other interfaces have nowhere else to go. On
+a connection that the peer opened that waits a moment, for the peer may be about to leave the first
+one: it makes the new one before.
 
 Addresses and interfaces that come are used, those that go are withdrawn and left at once.
 """
@@ -27,6 +29,9 @@ from mptcpd.plugin import (
 
 if TYPE_CHECKING:
     from mptcpd.core.pm import PathManager
+
+
+GRACE = 0.5  # seconds that a peer has to close the older one of two subflows itself
 
 
 class Sspi(Plugin):
@@ -59,16 +64,38 @@ class Sspi(Plugin):
     def new_subflow(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
         if self.joins.came_up(connection, subflow):
             return
+        if self.is_surplus(connection, subflow, pm):
+            if connection.server_side:
+                pm.call_later(GRACE, self.close_surplus, connection, subflow, pm)
+            else:
+                self.close_surplus(connection, subflow, pm)
+
+    def is_surplus(self, connection: Connection, subflow: Subflow, pm: PathManager) -> bool:
+        """Whether an older subflow of the connection is on the same interface."""
         interface = interface_of(subflow.local.ip, pm)
         if interface is None or len(pm.interfaces) < 2:
+            return False
+        for flow in connection.subflows.values():  # the oldest first
+            if (flow.local, flow.remote) == (subflow.local, subflow.remote):
+                return False
+            if interface_of(flow.local.ip, pm) is interface:
+                return True
+        return False  # it has closed, and with it those that came before
+
+    def close_surplus(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
+        """Close a subflow if there still is an older one on its interface."""
+        if pm.connections.get(connection.token) is not connection:
             return
-        others = [flow.local.ip for flow in connection.subflows.values() if flow != subflow]
-        if any(interface_of(ip, pm) is interface for ip in others):
-            pm.log.info(
-                "%r: %s has a subflow already; closing the new one, %s to %s.",
-                connection, interface.name, subflow.local, subflow.remote,
-            )  # fmt: skip
+        if not self.is_surplus(connection, subflow, pm):
+            return
+        pm.log.info(
+            "%r: its interface has a subflow already; closing the new one, %s to %s.",
+            connection, subflow.local, subflow.remote,
+        )  # fmt: skip
+        try:
             pm.destroy_subflow(connection, subflow)
+        except KernelError as error:  # the peer was faster
+            pm.log.debug("%r: %s cannot be closed: %s", connection, subflow.local, error)
 
     def subflow_closed(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
         self.joins.closed(connection, subflow)

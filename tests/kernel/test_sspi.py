@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 
 import pytest
@@ -184,6 +185,25 @@ def test_a_client_goes_on_to_the_peers_next_address(world: World) -> None:
     pm.announce(at_server, "10.0.2.2", 10, listen=False)
     scene.expect(FROM_1, ("10.0.2.1", "10.0.2.2"))
     assert {flow.remote.port for flow in scene.connection.subflows.values()} == {port}
+
+
+@pytest.mark.parametrize("plugin", ["sspi", "fullmesh"])
+def test_a_peer_that_moves_to_a_new_subflow(world: World, plugin: str) -> None:
+    """Its path is lost, and its daemon replaces the others: we must not close the new ones."""
+    server, client = world.on_server(bundled("sspi")), world.on_client(bundled(plugin))
+    sockets = world.open("10.0.1.2", "0.0.0.0")
+    connection = world.established(client, sockets.client)
+    world.until(lambda: len(connection.subflows) == 2, "the second subflow")
+    sockets.client.setblocking(False)
+    sent = 0
+    while select.select([], [sockets.client], [], 0.2)[1]:  # until nobody takes any more
+        sent += sockets.client.send(bytes(1 << 16))
+    world.hosts.client.change(set_link(world.hosts.first.one.ifindex, up=False))
+    while sent:
+        world.until(lambda: select.select([sockets.server], [], [], 0)[0], "more of the data")
+        sent -= len(sockets.server.recv(1 << 20))
+    assert {str(flow.local.ip) for flow in connection.subflows.values()} == {"10.0.2.1"}
+    assert (server.registry.failures, client.registry.failures) == (0, 0)
 
 
 def test_both_sides(world: World) -> None:

@@ -6,7 +6,10 @@ import errno
 
 import pytest
 
+from mptcpd.core.connection import Connection, pack_rest
+from mptcpd.core.path import path_of
 from mptcpd.nl import uapi as u
+from plugins import sspi
 from plugins.sspi import Sspi
 from tests.core.following import Daemon
 from tests.fake.connections import TOKEN
@@ -134,6 +137,8 @@ def test_an_address_whose_subflow_was_closed_is_still_withdrawn() -> None:
     daemon.settle()
     for port in (6000, 6001):  # the second of them is closed as one too many
         daemon.kernel.peer_joins("10.0.2.1:80", f"10.0.8.8:{port}")
+    daemon.settle()
+    daemon.wait(sspi.GRACE)
     assert daemon.settle() == ["SUBFLOW_DESTROY 10.0.2.1:80 to 10.0.8.8:6001"]
     daemon.lose("10.0.2.1/24 3")
     assert daemon.settle() == [
@@ -147,8 +152,54 @@ def test_a_second_subflow_on_an_interface_is_closed() -> None:
     daemon = server(*BOTH)
     daemon.settle()
     daemon.kernel.peer_joins("10.0.1.1:80", "10.0.8.8:6000")
+    assert daemon.settle() == []
+    daemon.wait(sspi.GRACE)
     assert daemon.settle() == ["SUBFLOW_DESTROY 10.0.1.1:80 to 10.0.8.8:6000"]
     assert daemon.pairs() == ["10.0.1.1 10.0.9.9"]
+
+
+def test_a_subflow_that_takes_the_place_of_another_is_kept() -> None:
+    """The peer makes the new one before it leaves the old: two daemons must not close one each."""
+    daemon = server(*BOTH)
+    daemon.settle()
+    daemon.kernel.peer_joins("10.0.1.1:80", "10.0.8.8:6000")
+    daemon.settle()
+    daemon.kernel.peer_destroys(daemon.kernel.first[TOKEN])
+    daemon.settle()
+    daemon.wait(sspi.GRACE)
+    assert daemon.settle() == []
+    assert daemon.pairs() == ["10.0.1.1 10.0.8.8"]
+
+
+@pytest.mark.parametrize("ended", ["subflow", "connection", "unheard"])
+def test_a_second_subflow_that_has_closed_before_we_close_it(ended: str) -> None:
+    daemon = server(*BOTH)
+    daemon.settle()
+    daemon.kernel.peer_joins("10.0.1.1:80", "10.0.8.8:6000")
+    daemon.settle()
+    (second,) = [ends for ends in daemon.kernel.up[TOKEN] if ends[1].port == 6000]
+    if ended == "connection":
+        daemon.kernel.close()
+    else:
+        daemon.kernel.drop(TOKEN, second)
+    if ended != "unheard":
+        daemon.hear()
+    daemon.wait(sspi.GRACE)
+    daemon.hear()
+    assert daemon.registry.failures == 0
+
+
+def test_of_two_subflows_found_on_an_interface_one_is_kept() -> None:
+    """At the start, or after lost events: both are told before the news that one has closed."""
+    daemon = client(*BOTH)
+    for port in (6000, 6001):
+        daemon.kernel.peer_joins(f"10.0.2.1:{port}", "10.0.1.2:80")
+    daemon.kernel.events.clear()
+    first, *others = [path_of(*ends) for ends in daemon.kernel.up[TOKEN]]
+    found = Connection(TOKEN, first, server_side=False, deny_join_id0=False)
+    daemon.table.adopt(found, True, {path: pack_rest(1, 0, False, 3) for path in others})
+    assert daemon.settle() == ["SUBFLOW_DESTROY 10.0.2.1:6001 to 10.0.1.2:80"]
+    assert daemon.pairs() == ["10.0.1.1 10.0.1.2", "10.0.2.1 10.0.1.2"]
 
 
 def test_with_one_interface_joins_are_kept() -> None:
