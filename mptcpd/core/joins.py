@@ -175,12 +175,14 @@ class Joins:
         ip, tried = address.ip, self._tried(connection)
         tried.pending = {pair for pair in tried.pending if pair[0] != ip}
         flows = [flow for flow in connection.subflows.values() if _ends(flow) not in tried.left]
-        if {flow.local.ip for flow in flows} == {ip}:
+        locals_used = {flow.local.ip for flow in flows}
+        if locals_used == {ip}:
             tried.gone.add(ip)
             tried.failed = {pair for pair in tried.failed if pair[0] == ip}
         else:
             self._abandon(connection, ip)
-            self._renewals.start(connection, ip)
+            if ip in locals_used:
+                self._renewals.start(connection, ip)
 
     def release(self, address: SockAddr) -> None:
         """A local address is gone from all connections: its ID may be another's, but not at once.

@@ -89,6 +89,15 @@ def test_a_connection_at_rest_keeps_what_it_has(case: Case) -> None:
     assert case.ports < before
 
 
+def test_an_address_that_a_connection_does_not_use_is_no_loss(case: Case) -> None:
+    """A temporary one of IPv6 goes every day, in the middle of whatever is being sent."""
+    case.have("fd00:2::1/64 3")
+    case.settle()
+    case.kernel.waiting[TOKEN] = MIB
+    case.lose("fd00:2::1/64 3")
+    assert case.settle() == []
+
+
 def test_a_backup_is_replaced_by_a_backup(case: Case) -> None:
     case.kernel.waiting[TOKEN] = MIB
     (old,) = [flow for flow in case.connection().subflows.values() if flow.local_id]
