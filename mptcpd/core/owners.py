@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from mptcpd.core.address import SockAddr
 from mptcpd.core.connections import Connection, Subflow
+from mptcpd.core.registry import FAILURES, Registry
 from mptcpd.nl import uapi as u
 
 if TYPE_CHECKING:
     from mptcpd.core.pm import PathManager
-    from mptcpd.core.registry import Registry
     from mptcpd.plugin import Plugin
 
 CONNECTION_HOOKS = (
@@ -149,7 +149,7 @@ class Owners:
             try:
                 if hook(connection, owner.pm) is not False:
                     return
-            except Exception:
+            except FAILURES:
                 self._registry.failed(owner.plugin, "new_connection")
             connection.owner = None
 
@@ -160,7 +160,7 @@ class Owners:
         if owner is not None and "connection_established" in owner.hooks:
             try:
                 owner.hooks["connection_established"](connection, owner.pm)
-            except Exception:
+            except FAILURES:
                 self._registry.failed(owner.plugin, "connection_established")
 
     def connection_closed(self, connection: Connection) -> None:
@@ -168,7 +168,7 @@ class Owners:
         if owner is not None and "connection_closed" in owner.hooks:
             try:
                 owner.hooks["connection_closed"](connection, owner.pm)
-            except Exception:
+            except FAILURES:
                 self._registry.failed(owner.plugin, "connection_closed")
 
     def new_address(self, connection: Connection, remote_id: int, address: SockAddr) -> None:
@@ -201,7 +201,7 @@ class Owners:
             return
         try:
             hook(connection, *arguments, owner.pm)
-        except Exception:
+        except FAILURES:
             # A plugin is somebody else's code: whatever it raises must not end the daemon.
             self._registry.failed(owner.plugin, name)
 
@@ -211,5 +211,5 @@ class Owners:
             if hook is not None:
                 try:
                     hook(address, owner.pm)
-                except Exception:
+                except FAILURES:
                     self._registry.failed(owner.plugin, name)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mptcpd.core.pm import PathManager
 
 _LOG = logging.getLogger("mptcpd")
+# What stops where a plugin was called: sys.exit() is none of a plugin's business either.
+FAILURES = (Exception, SystemExit)
 # The hooks called from here. Those of connections go through ``owners``.
 HOOKS = (
     "new_interface",
@@ -182,7 +184,7 @@ class Registry:
                 function(*arguments, self._pms[id(plugin)])
             else:
                 function(*arguments)
-        except (Exception, SystemExit):
+        except FAILURES:
             # A plugin is somebody else's code: whatever it raises must not end the daemon.
             self.failed(plugin, hook)
             return False

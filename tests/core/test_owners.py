@@ -175,12 +175,13 @@ def test_a_plugin_with_no_hook_for_connections_gets_none() -> None:
     assert log == ["two"]
 
 
-def test_a_plugin_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(0), MemoryError()])
+def test_a_plugin_that_raises(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     """In new_connection it has not taken the connection; later it keeps it."""
     log: list[tuple[Any, ...]] = []
 
     def broken(*_told: object) -> None:
-        raise RuntimeError("broken")
+        raise error
 
     first = plugin("first", -1, new_connection=broken, connection_closed=broken)
     second = plugin("second", 0, **{**noting(log, "second"), "connection_established": broken})
