@@ -198,8 +198,8 @@ class Joins:
 
     def _abandon(self, connection: Connection, ip: IP) -> None:
         flows = connection.subflows.values()
-        leaving = {_ends(flow) for flow in flows if flow.local.ip == ip}
         tried = self._tried(connection)
+        leaving = {_ends(flow) for flow in flows if flow.local.ip == ip} - tried.left
         tried.left |= leaving
         try:
             self._pm.abandon(connection, SockAddr(ip))
