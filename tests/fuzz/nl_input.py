@@ -96,7 +96,7 @@ NESTS = st.recursive(
     lambda inner: st.lists(st.builds(attribute, KINDS, inner), max_size=3).map(b"".join),
     max_leaves=8,
 )
-DEEP = st.builds(nested, st.integers(0, 400), KINDS, PAYLOADS)
+DEEP = st.builds(nested, st.sampled_from([1, 2, 5, 40, 400]), KINDS, PAYLOADS)
 ATTRIBUTES = st.lists(LEAVES, max_size=12).map(b"".join)
 EVENT_KINDS = st.sampled_from(sorted(mptcp_event.EVENTS)) | st.integers(0, 255)
 STRUCTURED = st.builds(
