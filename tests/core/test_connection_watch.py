@@ -11,7 +11,7 @@ import pytest
 from mptcpd.core.connection_watch import ConnectionWatch
 from mptcpd.core.connections import Connections
 from mptcpd.core.loop import Loop
-from mptcpd.core.pace import PAUSE
+from mptcpd.core.pace import PAUSE, Pace
 from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import DecodeError, NetlinkError, Overrun
 from mptcpd.nl.mptcp_event import Event
@@ -107,6 +107,7 @@ class Case:
         self.watch = ConnectionWatch(
             loop, self.events, self.reader, kernel, self.table, **options
         )
+        self.watch._pace = Pace(lambda: self.loop.now)
 
     def resync(
         self, kernel: object, table: Connections, catch_up: Callable[[], object]
