@@ -104,7 +104,7 @@ coverage: venv
 	$(IN_VENV) -m coverage report -m --skip-covered --include='mptcpd/nl/*' --fail-under=100
 
 big-endian: $(ABI)
-	@sh tools/big_endian.sh .big-endian -q $(CODEC)
+	@GATE_EXAMPLES=15 sh tools/big_endian.sh .big-endian -q $(CODEC)
 
 mutate: venv
 	@$(IN_VENV) -m tests.mutations

@@ -4,7 +4,9 @@ HYPOTHESIS_PROFILE   "gate" (default): the same examples on every machine and ev
                      failure belongs to the change; "hunt": new ones from --hypothesis-seed.
                      tests/test_gate.py holds "gate" to that. "mutate": as "gate", but what fails
                      is not made smaller first.
-HUNT_EXAMPLES        how many examples "hunt" tries for each test.
+GATE_EXAMPLES        how many examples the others try for each test: 100. An emulated machine, which
+                     takes twenty times as long, tries fewer.
+HUNT_EXAMPLES        how many "hunt" tries.
 
 A fuzz test sets no max_examples of its own, or hunting could not raise it.
 """
@@ -24,7 +26,7 @@ settings.register_profile(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=100,
+    max_examples=int(os.environ.get("GATE_EXAMPLES", "100")),
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(

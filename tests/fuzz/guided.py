@@ -41,12 +41,8 @@ def take(data: bytes) -> None:
 
 
 def kept(which: int, data: bytes) -> Path:
-    if which == len(NAMES):
-        statement = f"test_datagrams(data={data!r})"
-    else:
-        text = "_of_others" if parsers.PARSERS[NAMES[which]].text else ""
-        statement = f"test_a_value_or_an_error{text}(name={NAMES[which]!r}, data={data!r})"
-    return keep.write("tests/fuzz/test_fuzz_nl.py", statement)
+    test = "test_datagrams" if which == len(NAMES) else parsers.name_of_test(NAMES[which])
+    return keep.write("tests/fuzz/test_fuzz_nl.py", f"{test}(data={data!r})")
 
 
 def main(seconds: float, seed: int, folder: Path) -> None:

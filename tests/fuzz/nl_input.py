@@ -97,6 +97,15 @@ NESTS = st.recursive(
     max_leaves=8,
 )
 DEEP = st.builds(nested, st.sampled_from([1, 2, 5, 40, 400]), KINDS, PAYLOADS)
+# Routes over several next hops, whose lengths are wrong now and then.
+HOPS = st.builds(
+    lambda wrong, rest: attribute(0, bytes(4) + rest, wrong),
+    WRONG, st.just(b"") | st.just(attribute(5, bytes(4))),
+).map(lambda hop: hop[:2] + bytes(2) + hop[4:])  # fmt: skip
+ROUTES = st.builds(
+    lambda family, hops: bytes([family]) + bytes(11) + attribute(9, b"".join(hops)),
+    st.sampled_from([2, 10, 2, 10, 7]), st.lists(HOPS, max_size=4),
+)  # fmt: skip
 ATTRIBUTES = st.lists(LEAVES, max_size=12).map(b"".join)
 EVENT_KINDS = st.sampled_from(sorted(mptcp_event.EVENTS)) | st.integers(0, 255)
 STRUCTURED = st.builds(

@@ -40,12 +40,14 @@ PAYLOADS = [data[messages.HEADER :] for data in EVENTS + REPLIES]
 class Parser(NamedTuple):
     """A parser, the errors that it may end in, and inputs that it takes.
 
-    text  whether what it makes is of text: then a value may hold more than the input
+    least  bytes that it cannot do without: less, but not nothing, is no value but None
+    text   whether what it makes is of text: then a value may hold more than the input
     """
 
     call: Callable[[Any], Any]
     errors: tuple[type[Exception], ...] = (DecodeError,)
     seeds: list[bytes] = PAYLOADS
+    least: int = 0
     text: bool = False
 
 
@@ -99,31 +101,35 @@ PARSERS: dict[str, Parser] = {
     "attrs.split": Parser(attrs.split),
     "attrs.parse": Parser(attrs.parse),
     "messages.split": Parser(lambda data: list(messages.split(data)), seeds=EVENTS + REPLIES),
-    "messages.parse_error": Parser(lambda data: messages.parse_error(data, 0)),
+    "messages.parse_error": Parser(lambda data: messages.parse_error(data, 0), least=20),
     "messages.parse_error TLVs": Parser(
-        lambda data: messages.parse_error(data, u.NLM_F_ACK_TLVS)
+        lambda data: messages.parse_error(data, u.NLM_F_ACK_TLVS), least=20
     ),
     "messages.parse_error capped": Parser(
-        lambda data: messages.parse_error(data, u.NLM_F_ACK_TLVS | u.NLM_F_CAPPED)
+        lambda data: messages.parse_error(data, u.NLM_F_ACK_TLVS | u.NLM_F_CAPPED), least=20
     ),
-    "messages.parse_done": Parser(lambda data: messages.parse_done(data, 0)),
-    "messages.parse_done TLVs": Parser(lambda data: messages.parse_done(data, u.NLM_F_ACK_TLVS)),
-    "genl.command": Parser(genl.command),
-    "genl.parse_family": Parser(genl.parse_family),
-    "mptcp.parse_limits": Parser(mptcp.parse_limits),
-    "mptcp.parse_address": Parser(mptcp.parse_address),
-    "mptcp_event.parse": Parser(mptcp_event.parse),
-    "mptcp_event.parse_plain": Parser(mptcp_event.parse_plain),
+    "messages.parse_done": Parser(lambda data: messages.parse_done(data, 0), least=4),
+    "messages.parse_done TLVs": Parser(
+        lambda data: messages.parse_done(data, u.NLM_F_ACK_TLVS), least=4
+    ),
+    "genl.command": Parser(genl.command, least=4),
+    "genl.parse_family": Parser(genl.parse_family, least=20),
+    "mptcp.parse_limits": Parser(mptcp.parse_limits, least=20),
+    "mptcp.parse_address": Parser(mptcp.parse_address, least=32),
+    "mptcp_event.parse": Parser(mptcp_event.parse, least=4),
+    "mptcp_event.parse_plain": Parser(mptcp_event.parse_plain, least=4),
     "mptcp_event.unknown": Parser(mptcp_event.unknown),
     **{
-        f"rtnl.parse {name}": Parser(_route(getattr(u, name)))
-        for name in ("RTM_NEWLINK", "RTM_DELLINK", "RTM_NEWADDR", "RTM_DELADDR", "RTM_NEWROUTE",
-                     "RTM_DELROUTE", "RTM_NEWRULE")
+        f"rtnl.parse {name}": Parser(_route(getattr(u, name)), least=least)
+        for name, least in (
+            ("RTM_NEWLINK", 24), ("RTM_DELLINK", 24), ("RTM_NEWADDR", 16), ("RTM_DELADDR", 16),
+            ("RTM_NEWROUTE", 12), ("RTM_DELROUTE", 12), ("RTM_NEWRULE", 1000),
+        )
     },
-    "diag.parse_connection": Parser(diag.parse_connection),
-    "diag.parse_subflow": Parser(diag.parse_subflow),
-    "diag_sockets.parse_mptcp": Parser(diag_sockets.parse_mptcp),
-    "diag_sockets.parse_tcp": Parser(diag_sockets.parse_tcp),
+    "diag.parse_connection": Parser(diag.parse_connection, least=92),
+    "diag.parse_subflow": Parser(diag.parse_subflow, least=72),
+    "diag_sockets.parse_mptcp": Parser(diag_sockets.parse_mptcp, least=92),
+    "diag_sockets.parse_tcp": Parser(diag_sockets.parse_tcp, least=72),
     "info.mptcp_info": Parser(info.mptcp_info),
     "info.tcp_info": Parser(info.tcp_info),
     "config.parse": Parser(
@@ -164,7 +170,7 @@ def outcome(parser: Parser, data: bytes | bytearray) -> Any:
         return parser.call(data)
     except parser.errors as error:
         assert str(error)
-        return f"{type(error).__name__}: {error}"
+        return f"{_REFUSED}{type(error).__name__}: {error}"
 
 
 def check(name: str, data: bytes) -> None:
@@ -180,6 +186,8 @@ def check_one(parser: Parser, data: bytes) -> None:
     buffer[:] = bytes(len(buffer))
     buffer.clear()  # BufferError if the result still looked into it
     assert repr(again) == repr(value)
+    if 0 < len(data) < parser.least:
+        assert value is None or refused(value)
     if not parser.text:
         # Each byte is given out at most once, but for an address in an event and its attribute.
         assert held(value) <= len(data)
@@ -193,6 +201,35 @@ def held(value: Any) -> int:
     if isinstance(value, dict):
         return sum(map(held, value.values())) + sum(map(held, value))
     if isinstance(value, (tuple, list)):
+        for field, inside in zip(getattr(value, "_fields", ()), value, strict=False):
+            assert field not in IPS or inside is None or len(inside) in (4, 16), field
+            assert field != "errno" or 0 <= inside <= 4095  # include/linux/err.h: MAX_ERRNO
         return sum(map(held, value))
     assert value is None or isinstance(value, (int, str))
+    assert not isinstance(value, str) or "\0" not in value
     return 0
+
+
+# Fields of values that hold an IP address, of all that parsers return.
+IPS = {"ip", "peer", "local_ip", "remote_ip", "dst", "src", "gateway", "prefsrc"}
+_REFUSED = "refused: "
+
+
+def refused(value: Any) -> bool:
+    """Whether ``outcome`` was an error."""
+    return isinstance(value, str) and value.startswith(_REFUSED)
+
+
+def takes(name: str, messages_: list[bytes]) -> list[bytes]:
+    """Those of some whole messages of which the parser makes a value."""
+    found = []
+    for message in messages_:
+        value = outcome(PARSERS[name], message[messages.HEADER :])
+        if value is not None and value != [] and not refused(value):
+            found.append(message)
+    return found
+
+
+def name_of_test(name: str) -> str:
+    """The test of ``test_fuzz_nl.py`` that holds a parser to the claims."""
+    return "test_any_bytes_" + "".join(c if c.isalnum() else "_" for c in name)

@@ -54,6 +54,7 @@ def check(text: str) -> None:
     for name, section in said.sections.items():
         assert section.name == name
         for key, value in section.items():
+            assert all(letter.isprintable() or letter == "\t" for letter in value)
             number = section.line(key)
             assert number is not None
             before, equals, after = lines[number - 1].removeprefix("\ufeff").partition("=")

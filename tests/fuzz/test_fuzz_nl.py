@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mptcpd.core.connections import Connections
 from mptcpd.nl import attrs, diag, messages, mptcp, mptcp_event, rtnl, words
 from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import DecodeError, KernelError, Overrun
@@ -26,27 +27,39 @@ from tests.fuzz import datagrams, parsers
 from tests.fuzz.nl_input import (
     ATTRIBUTES,
     DATAGRAMS,
+    EVENT_PAYLOADS,
     NESTS,
     PAYLOAD,
+    ROUTES,
     SOCKETS,
     attribute,
     hit,
+    payloads,
 )
 
-OWN = [name for name, parser in parsers.PARSERS.items() if parser.seeds is not parsers.PAYLOADS]
-SEEDS = [seed for name in OWN for seed in parsers.PARSERS[name].seeds]
+
+def inputs(name: str) -> st.SearchStrategy[bytes]:
+    """What a parser is tried with: what it takes, damaged; what others take; anything."""
+    seeds = parsers.PARSERS[name].seeds
+    if seeds is not parsers.PAYLOADS:
+        return st.binary() | hit(seeds) | hit(seeds)
+    own = parsers.takes(name, parsers.EVENTS + parsers.REPLIES)
+    return PAYLOAD | payloads(own) if own else PAYLOAD
 
 
-@pytest.mark.parametrize("name", [name for name in parsers.PARSERS if name not in OWN])
-@given(data=PAYLOAD)
-def test_a_value_or_an_error(name: str, data: bytes) -> None:
-    parsers.check(name, data)
+def any_bytes(name: str) -> Any:
+    """The test of one parser. Each has its own, as each has its own inputs."""
+
+    def test(data: bytes) -> None:
+        parsers.check(name, data)
+
+    test.__name__ = test.__qualname__ = parsers.name_of_test(name)
+    more = ROUTES if "ROUTE" in name else st.nothing()
+    return given(data=inputs(name) | more)(test)
 
 
-@pytest.mark.parametrize("name", OWN)
-@given(data=hit(SEEDS) | st.binary())
-def test_a_value_or_an_error_of_others(name: str, data: bytes) -> None:
-    parsers.check(name, data)
+for _name in parsers.PARSERS:
+    globals()[parsers.name_of_test(_name)] = any_bytes(_name)
 
 
 @given(DATAGRAMS)
@@ -105,6 +118,25 @@ def test_messages_are_where_the_header_says(data: bytes) -> None:
     assert [message.payload for message in messages.split(data)] == [rest for _, rest in found]
     heads = [messages.build(*message)[4:16] for message in messages.split(data)]
     assert heads == [head[4:] for head, _rest in found]
+
+
+class Quiet:
+    """Is told of everything and says nothing."""
+
+    def __getattr__(self, hook: str) -> Any:
+        if hook.startswith("_"):
+            raise AttributeError(hook)
+        return lambda *told: None
+
+
+@given(st.lists(EVENT_PAYLOADS, max_size=4))
+def test_the_table_takes_whatever_the_parser_makes(some: list[bytes]) -> None:
+    """An event that lacks what its kind cannot do without would end in another error there."""
+    quiet: Any = Quiet()
+    table = Connections(quiet, lambda connection: None)
+    for payload in [*some, *some]:
+        with contextlib.suppress(DecodeError):
+            table.take(mptcp_event.parse(payload))
 
 
 INFO = st.integers(0, 300).flatmap(lambda size: st.binary(min_size=size, max_size=size))
