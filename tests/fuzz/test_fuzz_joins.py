@@ -110,10 +110,6 @@ class Machine(RuleBasedStateMachine):
         if self.refusal is not None:
             raise self.refusal
 
-    def is_busy(self, connection: Connection) -> bool:
-        """What waits in subflows is another matter (``tests/core/test_renewal.py``)."""
-        return False
-
     def abandon(self, connection: Connection, address: SockAddr) -> None:
         """Only an address that is gone, and never the last subflow: some other must carry on."""
         assert address.ip in self.may_leave
