@@ -265,13 +265,15 @@ class Machine(RuleBasedStateMachine):
         known = connection.known()
         self.may_leave = set()
         expected: list[Pair] = []
-        if {flow.local.ip for flow in known} == {local.ip}:
+        used = {flow.local.ip for flow in known}
+        if used == {local.ip}:
             connection.waits.add(local.ip)
             # Anything else may be tried again, to take over.
             connection.barred = {pair for pair in connection.barred if pair[0] == local.ip}
         else:
             self.may_leave = {local.ip}
-            for flow in connection.subflows.values() if self.busy else ():
+            lost = self.busy and local.ip in used
+            for flow in connection.subflows.values() if lost else ():
                 pair = pair_of(flow)
                 if pair[0] != local.ip and pair not in connection.renewed and (
                     self.refusal is not None or pair not in expected
