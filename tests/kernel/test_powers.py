@@ -39,6 +39,18 @@ class Tries(Plugin):
                 pm.log.info("%s: %s", name, error.strerror)
         pm.add_endpoint(address, flags=["subflow"], ifindex=interface.index)
 """
+# Without imports: another user may not be able to read this interpreter's library.
+FORKS = """
+import os
+from mptcpd.plugin import Plugin
+
+class Forks(Plugin):
+    def new_local_address(self, interface, address, pm):
+        try:
+            os.fork()
+        except OSError as error:
+            pm.log.info("fork: %s", error.strerror)
+"""
 
 
 @pytest.fixture
@@ -119,7 +131,7 @@ def test_as_another_user(eth0: Interface, open_folder: pathlib.Path) -> None:
         assert status(daemon.pid)["Gid"].split() == [str(nobody.pw_gid)] * 4
         add_address(eth0, "10.0.2.1/24")
         daemon.until("10.0.1.1", "10.0.2.1")
-        (notes,) = (open_folder / "run").iterdir()
+        (notes,) = (open_folder / "run").glob("endpoints-*")
         assert notes.stat().st_uid == nobody.pw_uid and "10.0.2.1" in notes.read_text()
         assert daemon.stop() == 0
     assert eth0.host.sysctl("net.mptcp.pm_type") == "1"
@@ -129,7 +141,30 @@ def test_as_another_user(eth0: Interface, open_folder: pathlib.Path) -> None:
         daemon.until("10.0.1.1", "10.0.2.1")
         assert daemon.stop() == 0
         assert "not believed" not in daemon.said
-    assert endpoints(eth0.host) == {}
+    assert endpoints(eth0.host) == {}, daemon.said
+
+
+def test_reloads_as_another_user(eth0: Interface, open_folder: pathlib.Path) -> None:
+    """Configuration and plugins are read again with the powers that are left; the user stays."""
+    only_root()
+    folder = open_folder / "plugins"
+    folder.mkdir(mode=0o755)
+    plugin = folder / "one.py"
+    plugin.write_text(FORKS)
+    plugin.chmod(0o644)
+    core = f"plugin-dir={folder}\nuser=nobody"
+    with Started(eth0.host, open_folder, "--debug", core=core) as started:
+        started.until_ready()
+        plugin.write_text(FORKS.replace("fork: ", "fork again: "))
+        started.file.write_text(started.file.read_text().replace("nobody", "root"))
+        started.process.send_signal(signal.SIGHUP)
+        started.until_said("fork again: Operation not permitted")
+        assert_few_powers(started.pid)
+        assert status(started.pid)["Uid"].split()[0] == str(pwd.getpwnam("nobody").pw_uid)
+        started.file.chmod(0o600)  # root's alone: it cannot be read any more
+        started.process.send_signal(signal.SIGHUP)
+        started.until_said("Permission denied")
+        assert started.stop() == 0
 
 
 def as_ordinary_user(file: str) -> int:
@@ -153,7 +188,7 @@ def test_started_by_an_ordinary_user(eth0: Interface, open_folder: pathlib.Path)
     file.write_text(f"[core]\nlog=null\nruntime-dir={open_folder}/run\nload-plugins=addr_adv\n")
     call = eth0.host.call(as_ordinary_user, str(file))
     wait_until(lambda: endpoints(eth0.host).keys() == {"10.0.1.1"}, "an endpoint for 10.0.1.1")
-    wait_until(lambda: any((open_folder / "run").iterdir()), "notes of it")
+    wait_until(lambda: any((open_folder / "run").glob("endpoints-*")), "notes of it")
     found = status(call.pid)
     assert (found["CapEff"], found["CapPrm"]) == ("0000000000001000",) * 2
     assert int(found["CapInh"], 16) == int(found["CapAmb"], 16) == 0

@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 
+from mptcpd.core import config
+
 PACKAGING = pathlib.Path(__file__).resolve().parents[2] / "packaging"
 SCRIPTS = (
     *("sysv/mptcpd", "openrc/mptcpd.initd", "openrc/mptcpd.confd", "openwrt/files/mptcpd.init"),
@@ -74,6 +76,15 @@ def test_shellcheck_has_no_complaint(script: str) -> None:
         pytest.skip("no shellcheck")
     run = subprocess.run(["shellcheck", PACKAGING / script], capture_output=True, text=True)
     assert run.stdout == ""
+
+
+def test_the_manifests_configuration_is_one() -> None:
+    text = (PACKAGING / "kubernetes/mptcpd.yaml").read_text()
+    (block,) = re.findall(r"^  mptcpd\.conf: \|\n((?:    .*\n)+)", text, re.M)
+    said = config.parse("".join(line[4:] + "\n" for line in block.splitlines()), "mptcpd.conf")
+    assert said.metrics_file is not None
+    folder, _, _name = said.metrics_file.rpartition("/")
+    assert f"mountPath: {folder}}}" in text
 
 
 def test_the_manifest_asks_for_one_power() -> None:
