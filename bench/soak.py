@@ -149,6 +149,7 @@ class Soak:
         for text in list(self._extra):
             self._set_address(text, there=False)
         self._configure(self._core())
+        self._plugin(broken=False)  # or nothing would be reloaded any more
         wait_until(lambda: not in_kernel(self.client), "all connections are gone", 30.0)
         wait_until(self._as_at_first, f"all is as at first:\n{self.daemon.tail()}", 30.0)
         wait_until(self.daemon.sleeps, "it has nothing left to do", 10.0)
@@ -252,13 +253,16 @@ class Soak:
             self._configure(self._core("bogus=1"))
         elif which == 4:
             self._version += 1
-            plugin = self._plugins / "fullmesh.py"
-            text = (PLUGINS / "fullmesh.py").read_text() + f"\n# {self._version}\n"
-            fresh = self._plugins / "fullmesh.new"
-            fresh.write_text(text + ("def broken(:\n" if self._version % 3 == 0 else ""))
-            fresh.rename(plugin)
+            self._plugin(broken=self._version % 3 == 0)
         else:
             self._configure(self._core())
+
+    def _plugin(self, broken: bool) -> None:
+        """Write a plugin anew; it is another one with each version."""
+        text = (PLUGINS / "fullmesh.py").read_text() + f"\n# {self._version}\n"
+        fresh = self._plugins / "fullmesh.new"
+        fresh.write_text(text + ("def broken(:\n" if broken else ""))
+        fresh.rename(self._plugins / "fullmesh.py")
 
     def _reload(self) -> None:
         self._change()

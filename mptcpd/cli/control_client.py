@@ -87,12 +87,14 @@ class ControlClient:
             if not reply.get("more"):
                 return
 
-    def events(self, kinds: list[str] | None = None) -> Iterator[dict[str, Any]]:
-        """What happens, from now on, until the daemon ends or the caller has had enough."""
-        self.ask("subscribe", **({} if kinds is None else {"kinds": kinds}))
-        self._socket.settimeout(None)
-        while True:
-            yield self._line()
+    def fileno(self) -> int:
+        """The descriptor, for who has subscribed and waits for what comes."""
+        return self._socket.fileno()
+
+    def take(self) -> bytes:
+        """What has come beyond the last reply, and is not taken yet."""
+        found, self._buffer = self._buffer, b""
+        return found
 
     def _line(self) -> dict[str, Any]:
         while b"\n" not in self._buffer:

@@ -34,6 +34,7 @@ TABLE = (
     Option("netns", "n", "act in this network namespace: a name, a file or a process", "NETNS"),
     Option("4", "4", "IPv4 only, where a command lists connections"),
     Option("6", "6", "IPv6 only, where a command lists connections"),
+    Option("socket", "socket", "where the daemon is asked, if not in /run/mptcpd", "FILE"),
     Option("color", "c", "colours: always, on a terminal, or never", "WHEN", optional=True),
     Option("Version", "V", "print the version and end"),
     Option("help", "h", "print this help and end"),
@@ -76,6 +77,7 @@ def read(argv: Sequence[str]) -> Said:
         stamp="short" if "tshort" in said else "long" if "timestamp" in said else "",
         family=next((int(name) for name in reversed(said) if name in ("4", "6")), None),
         colour=_colour(said["color"] or "always") if "color" in said else False,
+        socket=said.get("socket"),
     )
     show = next((name for name in ("help", "Version") if name in said), "")
     return Said(settings._replace(colour=settings.colour and not settings.json),

@@ -44,6 +44,7 @@ class Settings(NamedTuple):
     stamp    "" for no timestamps, "long" for -t, "short" for -ts
     family   None, 4 or 6 (-4, -6)
     colour   whether to colour: decided, not asked
+    socket   the daemon's control socket; None: where it usually is
     """
 
     json: bool = False
@@ -52,6 +53,7 @@ class Settings(NamedTuple):
     stamp: str = ""
     family: int | None = None
     colour: bool = False
+    socket: str | None = None
 
 
 class Output:

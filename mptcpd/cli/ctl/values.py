@@ -178,6 +178,15 @@ def events(text: str) -> list[int]:
     return [kinds[word] for word in words]
 
 
+def kinds(text: str) -> list[str]:
+    """What a daemon can tell of, by names with commas. Errors: ValueError."""
+    known = ("connections", "network", "commands", "log")
+    words = text.split(",")
+    if not {*words} <= {*known}:
+        raise ValueError(f"kinds are {', '.join(known)}")
+    return words
+
+
 def _text(text: str) -> str:
     if not text:
         raise ValueError
@@ -210,6 +219,8 @@ KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "prefix": (prefix, "expected ADDRESS[/LENGTH][:PORT]; IPv6 with a port as [ADDRESS]:PORT"),
     "seconds": (seconds, "expected a number of seconds"),
     "pm": (one_of(("kernel", "userspace"), "one of"), ""),
+    "level": (one_of(("debug", "info", "warning", "error"), "one of"), ""),
+    "kinds": (kinds, ""),
     "shell": (one_of(("bash", "zsh"), "one of"), ""),
     "text": (_text, "it is empty"),
     "file": (_text, "it is empty"),

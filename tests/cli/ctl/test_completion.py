@@ -49,7 +49,7 @@ def offered(shell: str, folder: pathlib.Path, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("e", ["endpoint"]),
+        ("en", ["endpoint", "endpoints"]),
         ("endpoint ", ["add", "change", "delete", "show", "flush"]),
         ("-j -n x en a", ["add"]),
         ("e c ", ["id", "port", "backup", "nobackup", "fullmesh", "nofullmesh"]),
