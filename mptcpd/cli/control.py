@@ -119,8 +119,11 @@ def listen(file: str, group: int | None) -> socket.socket:
         finally:
             os.umask(mask)
         if group is not None:
-            os.chown(file, -1, group)
-            os.chmod(file, 0o660)
+            try:
+                os.chown(file, -1, group)
+                os.chmod(file, 0o660)
+            except PermissionError:  # who is not root can give it to groups of his own alone
+                _LOG.warning("control-group: %s cannot be given to group %d.", file, group)
         sock.listen(_BACKLOG)
     except BaseException:
         sock.close()

@@ -14,6 +14,7 @@ from mptcpd.core.address import SockAddr
 from mptcpd.core.connection import ESTABLISHED, Connection
 from mptcpd.core.ownership import Endpoint
 from mptcpd.core.path import path_of
+from mptcpd.core.registry import FAILURES
 
 if TYPE_CHECKING:
     from mptcpd.cli.service import Service
@@ -58,8 +59,8 @@ def _plugins(service: Service, imagined: Connection) -> list[dict[str, Any]]:
     for owner in service.owners.in_order():
         try:
             takes, text = owner.plugin.explain(imagined, owner.pm)
-        except Exception as error:
-            # A plugin is somebody else's code; it may not even have been asked for.
+        except FAILURES as error:
+            # A plugin is somebody else's code.
             service.registry.failed(owner.plugin, "explain")
             takes, text = False, f"{type(error).__name__}: {error}"
         answers.append({"plugin": owner.plugin.name, "takes": bool(takes), "text": str(text)})

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mptcpd.cli import log, pm_type, selection
@@ -138,13 +138,15 @@ class Reload:
         for plugin in kept:
             registry.pm(plugin).config = service.config
         registry.change(line)
+        service.owners.start()
         for plugin in reversed(gone):
             self._dismiss(plugin, line)
-        try:
-            self._tell(old, fresh)
-        except (NetlinkError, OSError) as error:
-            # What is not as configured now will be after the next change, or the next reload.
-            _LOG.error("The reload could not be completed: %s", error)
+        for step in self._steps(old, fresh):
+            try:
+                step()
+            except (NetlinkError, OSError) as error:
+                # What is not as configured now will be after the next change, or the next reload.
+                _LOG.error("The reload could not be completed: %s", error)
         orphans = service.owners.orphans(service.table.by_token.values(), bool(fresh))
         waiting = bool(self._orphans)
         self._orphans += orphans
@@ -161,20 +163,16 @@ class Reload:
             notes=(*config.notes, *notes),
         )
 
-    def _tell(self, old: Config, fresh: list[Plugin]) -> None:
+    def _steps(self, old: Config, fresh: list[Plugin]) -> Iterator[Callable[[], object]]:
         """Tell new plugins of what is there, and all of what other settings change."""
         service, config = self._service, self._service.config
+        hold_down = config.hold_down_loss, config.hold_down_return
         if config.event_buffer != old.event_buffer:
-            service.kernel.mptcp_events.resize(config.event_buffer)
-        service.network.network.introduce(service.registry.only(fresh))
-        service.network.change(
-            config.notify_flags,
-            config.choice(),
-            (config.hold_down_loss, config.hold_down_return),
-        )
-        service.owners.start()
-        service.watch.change(service.owners.events())
-        service.drop_endpoints()
+            yield lambda: service.kernel.mptcp_events.resize(config.event_buffer)
+        yield lambda: service.network.network.introduce(service.registry.only(fresh))
+        yield lambda: service.network.change(config.notify_flags, config.choice(), hold_down)
+        yield lambda: service.watch.change(service.owners.events())
+        yield service.drop_endpoints
 
     def _offer(self) -> None:
         """Offer some of the connections that have lost their plugin; the others a moment later."""

@@ -69,7 +69,7 @@ class Registry:
         self._pms[id(plugin)] = pm
         try:
             plugin.init(pm)
-        except (Exception, SystemExit) as error:
+        except FAILURES as error:
             self.failed(plugin, "init")
             _LOG.warning('Plugin "%s" failed to initialize', plugin.name)
             del self._pms[id(plugin)]

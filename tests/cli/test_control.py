@@ -167,3 +167,18 @@ def test_sockets_that_are_handed_over(names: str, sockets: str, chosen: str) -> 
 )
 def test_nothing_is_handed_over(environment: dict[str, str]) -> None:
     assert handed_over(environment, pid=7) is None
+
+
+def test_a_group_that_it_cannot_be_given_to(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is there all the same, for fewer."""
+
+    def refuses(*_arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuses)
+    file = tmp_path / "c.sock"
+    with listen(str(file), 12345):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "cannot be given to group 12345" in caplog.text
