@@ -65,18 +65,20 @@ class Fullmesh(Plugin):
 
     def new_local_address(self, interface: Interface, address: SockAddr, pm: PathManager) -> None:
         self.joins.local_is_new(address)
-        for connection in self.joins.followed():
-            self.mesh(connection, pm)
+        self.joins.each(lambda connection: self.mesh(connection, pm))
 
     def delete_local_address(
         self, interface: Interface, address: SockAddr, pm: PathManager
     ) -> None:
-        if any(address in other.addresses for other in pm.interfaces.values()):
-            return  # another interface has it, too
-        for connection in self.joins.followed():
-            self.joins.local_is_gone(connection, address)
-            self.mesh(connection, pm)
+        self.joins.each(lambda connection: self.leave(connection, address, pm))
         self.joins.release(address)
+
+    def leave(self, connection: Connection, address: SockAddr, pm: PathManager) -> None:
+        """Move a connection away from an address that went."""
+        if any(address in other.addresses for other in pm.interfaces.values()):
+            return  # another interface has it, too, or it is back
+        self.joins.local_is_gone(connection, address)
+        self.mesh(connection, pm)
 
     def explain(self, connection: Connection, pm: PathManager) -> tuple[bool, str]:
         if connection.server_side:

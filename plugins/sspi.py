@@ -103,18 +103,20 @@ class Sspi(Plugin):
 
     def new_local_address(self, interface: Interface, address: SockAddr, pm: PathManager) -> None:
         self.joins.local_is_new(address)
-        for connection in self.joins.followed():
-            self.spread(connection, pm)
+        self.joins.each(lambda connection: self.spread(connection, pm))
 
     def delete_local_address(
         self, interface: Interface, address: SockAddr, pm: PathManager
     ) -> None:
-        if interface_of(address.ip, pm) is not None:
-            return  # another interface has it, too
-        for connection in self.joins.followed():
-            self.joins.local_is_gone(connection, address)
-            self.spread(connection, pm)
+        self.joins.each(lambda connection: self.leave(connection, address, pm))
         self.joins.release(address)
+
+    def leave(self, connection: Connection, address: SockAddr, pm: PathManager) -> None:
+        """Move a connection away from an address that went."""
+        if interface_of(address.ip, pm) is not None:
+            return  # another interface has it, too, or it is back
+        self.joins.local_is_gone(connection, address)
+        self.spread(connection, pm)
 
     def explain(self, connection: Connection, pm: PathManager) -> tuple[bool, str]:
         if stays_here(connection):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mptcpd.core import joins
+from mptcpd.core.connections import Connection
 from plugins.fullmesh import Fullmesh
 from plugins.sspi import Sspi
 from tests.core.following import Daemon
@@ -95,3 +96,51 @@ def test_more_addresses_than_ids(daemon: Daemon, server: bool) -> None:
     daemon.ids.remove("10.9.9.7")
     daemon.have("10.0.3.1/24 4")
     daemon.settle()
+
+
+def test_many_connections_take_turns_with_everything_else(daemon: Daemon) -> None:
+    """A few at a time, so that events are read in between; and a path that is back is not left."""
+    daemon.have(FIRST, SECOND)
+    tokens = range(TOKEN, TOKEN + 3 * joins.TURN)
+    for token in tokens:
+        daemon.kernel.open(token, f"10.0.1.1:{token}")
+    daemon.settle()
+
+    def moved() -> int:
+        daemon.settle()
+        flows = [daemon.pairs(token) for token in tokens if token in daemon.kernel.up]
+        return flows.count(["10.0.2.1 10.0.1.2"])
+
+    daemon.lose(FIRST)
+    assert moved() == joins.TURN
+    daemon.kernel.close(tokens[-1])
+    daemon.wait(0)
+    assert moved() == 2 * joins.TURN
+    daemon.have(FIRST)
+    for _turn in range(4):
+        daemon.wait(0)
+    assert moved() == 0
+    daemon.lose(FIRST)
+    for _turn in range(4):
+        daemon.wait(0)
+    assert moved() == len(tokens) - 1
+
+
+def test_one_that_fails_stops_no_other(daemon: Daemon) -> None:
+    (plugin,) = daemon.registry.plugins
+    assert isinstance(plugin, Fullmesh | Sspi)
+    for token in range(TOKEN, TOKEN + 2 * joins.TURN):
+        daemon.kernel.open(token, f"10.0.1.1:{token}")
+    daemon.settle()
+    seen = []
+
+    def act(connection: Connection) -> None:
+        seen.append(connection.token)
+        if len(seen) in (1, joins.TURN, joins.TURN + 1):
+            raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError):
+        plugin.joins.each(act)
+    for _turn in range(4):
+        daemon.wait(0)
+    assert seen == list(range(TOKEN, TOKEN + 2 * joins.TURN))
