@@ -50,6 +50,15 @@ def test_the_comparison_finds_differences(lab: Lab, ip: str) -> None:
         pair.compare(0)
 
 
+def test_an_interface_that_is_gone(lab: Lab, ip: str) -> None:
+    host = lab.host("gone")
+    host.mptcp.add_addr(Address(b"\x0a\0\0\1", ifindex=77))
+    for options in ([], ["-j"], ["-c=always"] if knows_all(ip) else []):
+        theirs = subprocess_in(host, [ip, *options, "mptcp", "endpoint"])
+        assert subprocess_in(host, [*PROGRAM, *options, "endpoint"]) == theirs
+    assert b"if77" in theirs.out
+
+
 def test_without_rights(lab: Lab, ip: str) -> None:
     """What only CAP_NET_ADMIN may do, and what everybody may."""
     host = lab.host("poor")

@@ -250,7 +250,7 @@ def _counters(_sources: Sources) -> Iterator[Record]:
 
 
 def _dev(ifindex: int | None) -> str | None:
-    return interface_name(ifindex) or str(ifindex) if ifindex else None
+    return interface_name(ifindex) if ifindex else None
 
 
 def _sockets(_sources: Sources) -> Iterator[Record]:

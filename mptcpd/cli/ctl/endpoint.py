@@ -101,9 +101,7 @@ def record(endpoint: Address) -> list[Field]:
         fields.append(Field(f"rawflags {raw} ", "rawflags", raw))
     if endpoint.ifindex is not None:
         name = interface_name(endpoint.ifindex)
-        if name is not None:
-            fields.append(Field("dev "))
-            fields.append(Field(f"{name} ", "dev", name, "interface"))
+        fields += [Field("dev "), Field(f"{name} ", "dev", name, "interface")]
     return fields
 
 
@@ -117,12 +115,12 @@ def shown_ip(ip: bytes) -> tuple[str, str]:
     return socket.inet_ntop(socket.AF_INET6, ip), "ipv6"
 
 
-def interface_name(ifindex: int) -> str | None:
-    """The name of an interface, None if there is no such interface (any more)."""
+def interface_name(ifindex: int) -> str:
+    """The name of an interface; "if7" for number 7 if it is gone, as iproute2 has it."""
     try:
         return socket.if_indextoname(ifindex)
     except (OSError, OverflowError):
-        return None
+        return f"if{ifindex}"
 
 
 def _said(args: Args) -> Address:

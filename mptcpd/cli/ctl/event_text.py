@@ -155,8 +155,6 @@ class EventText:
 
     def _interface(self, ifindex: int) -> str:
         name = interface_name(ifindex)
-        if name is None:
-            return str(ifindex)
         if not self._json:
             return f"{ifindex} dev={self._out.paint('interface', name)}"
         start = "\n        " if self._pretty else ""

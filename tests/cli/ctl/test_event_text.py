@@ -22,7 +22,8 @@ SUB = Event(u.MPTCP_EVENT_SUB_CLOSED, 0xEA0EBA93, 10, 1, 2, MAPPED, MAPPED, 1, 2
 
 @pytest.fixture(autouse=True)
 def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_text, "interface_name", {3: "eth1", 4: 'we"ird'}.get)
+    names = {3: "eth1", 4: 'we"ird'}
+    monkeypatch.setattr(event_text, "interface_name", lambda n: names.get(n, f"if{n}"))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +66,8 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
         (Event(99, 0xFFFFFFFF, ifindex=4),
          '[      UNKNOWN 99] token=ffffffff ifindex=4 dev=we"ird',
          '{"event":"UNKNOWN 99","token":"0xffffffff","ifindex":4,"dev":"we\\"ird"}'),
-        (Event(100, ifindex=9), "[     UNKNOWN 100] ifindex=9",
-         '{"event":"UNKNOWN 100","ifindex":9}'),
+        (Event(100, ifindex=9), "[     UNKNOWN 100] ifindex=9 dev=if9",
+         '{"event":"UNKNOWN 100","ifindex":9,"dev":"if9"}'),
     ],
 )  # fmt: skip
 def test_forms(event: Event, text: str, record: str) -> None:
