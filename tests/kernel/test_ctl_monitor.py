@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -105,6 +106,22 @@ def test_a_reader_that_goes_away(lone_host: Host) -> None:
         assert time.monotonic() < deadline
         mark(lone_host)
     assert (child.returncode, child.stderr.read()) == (-signal.SIGPIPE, b"")
+
+
+def test_a_reader_that_does_not_read(lone_host: Host) -> None:
+    """Stuck in a write it hears of its end, and the second time takes it for an order."""
+    child = lone_host.popen([*PROGRAM, "monitor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    subscribed(lone_host, child.stdout)
+    fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    deadline = time.monotonic() + PATIENCE
+    for _each in range(200):  # 400 lines, which do not fit
+        mark(lone_host)
+    while child.poll() is None:
+        assert time.monotonic() < deadline
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert child.returncode == -signal.SIGTERM
 
 
 def test_losses_are_told(lone_host: Host) -> None:

@@ -8,17 +8,23 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from types import FrameType
+
+_AGAIN = 1.0  # seconds
 
 
 class Ending:
     """SIGINT and SIGTERM as something that can be waited for beside descriptors.
 
-    ``with Ending() as ending:`` the handlers are those from before afterwards.
+    ``with Ending() as ending:`` the handlers are those from before afterwards. A signal that comes
+    again, a second or more later, ends the process: it may be stuck in a write that nobody reads.
+    (Sooner it may be the same one, sent by the terminal and by a parent.)
     """
 
     def __init__(self) -> None:
         self.came = False
+        self._first = 0.0  # when it came
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._read, select.POLLIN)
@@ -38,8 +44,12 @@ class Ending:
         os.close(self._read)
         os.close(self._write)
 
-    def _noted(self, _number: int, _frame: FrameType | None) -> None:
-        self.came = True
+    def _noted(self, number: int, _frame: FrameType | None) -> None:
+        if self.came and time.monotonic() - self._first > _AGAIN:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not self.came:
+            self.came, self._first = True, time.monotonic()
 
     def watch(self, fd: int, events: int = select.POLLIN) -> None:
         """Let ``wait`` return when something comes on ``fd`` (``select.POLL*``)."""

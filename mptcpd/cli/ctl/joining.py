@@ -56,7 +56,7 @@ def create(
             answers.append(event)
 
     with Ending() as ending:
-        queue = subscribe(_KINDS)
+        queue = subscribe(kernel, _KINDS)
         ending.watch(queue.fileno())
         reader = EventReader(queue, kernel.family.id)
         kernel.subflow_create(token, local, remote)

@@ -18,7 +18,8 @@ How a new object is plugged in
 
 Signals: SIGINT and SIGTERM end the process where it stands, as they do a C program; a command that
 has something to put right, or that people end this way, has its own handlers (``ending.Ending``). A
-reader that goes away (BrokenPipeError) ends it by SIGPIPE, without a word.
+reader that goes away (BrokenPipeError) ends it by SIGPIPE, without a word; so a command that writes
+to a socket must not let that one's BrokenPipeError fly.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from mptcpd.cli.ctl.errors import Failure
 from mptcpd.cli.ctl.event_text import EventText
 from mptcpd.nl import bpf
 from mptcpd.nl import uapi as u
+from mptcpd.nl.client import MptcpClient
 from mptcpd.nl.errors import DecodeError, Overrun
 from mptcpd.nl.mptcp_event import Event
 from mptcpd.nl.mptcp_reader import EventReader
@@ -45,9 +46,10 @@ def run(call: Call) -> int:
             printed = True
 
     with Ending() as ending:
-        queue = subscribe(kinds)
+        kernel = client()
+        queue = subscribe(kernel, kinds)
         ending.watch(queue.fileno())
-        reader = EventReader(queue, client().family.id)
+        reader = EventReader(queue, kernel.family.id)
         losses = Losses(queue.portid)
         out.write(before)
         out.flush()
@@ -71,9 +73,9 @@ def run(call: Call) -> int:
     return 0
 
 
-def subscribe(kinds: list[int] | None = None) -> EventSocket:
+def subscribe(kernel: MptcpClient, kinds: list[int] | None = None) -> EventSocket:
     """A socket that gets events, of these kinds (MPTCP_EVENT_*) or of all. Errors: Failure."""
-    group = client().events_group
+    group = kernel.events_group
     queue = EventSocket(u.NETLINK_GENERIC, receive_buffer=_QUEUE, slots=128, size=2048)
     if kinds is not None:
         queue.filter(bpf.commands(kinds))
