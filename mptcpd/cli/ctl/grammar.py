@@ -43,6 +43,8 @@ class Word(NamedTuple):
     within    words that may follow it and belong to it; their keys get ``KEY_`` in front
     many      a free argument that may be repeated: its value is a list; a group of which more than
               one word may be said
+    last      a free argument that may be repeated: the last counts. Others are filled in their
+              order, and one too many is refused
     """
 
     name: str
@@ -60,6 +62,7 @@ class Word(NamedTuple):
     shown: bool = True
     within: tuple[Word, ...] = ()
     many: bool = False
+    last: bool = False
 
     @property
     def place(self) -> str:
@@ -150,7 +153,7 @@ def read(command: Command, argv: Sequence[str]) -> Args:
     section: Word | None = None
     while rest:
         text = rest.pop()
-        found, inner, attached = _match(command, section, text)
+        found, inner, attached = _match(command, section, text, args)
         if found is None:
             raise _unknown(command, text)
         if found.refused:
@@ -173,7 +176,7 @@ def read(command: Command, argv: Sequence[str]) -> Args:
 
 
 def _match(
-    command: Command, section: Word | None, text: str
+    command: Command, section: Word | None, text: str, args: Args
 ) -> tuple[Word | None, bool, str | None]:
     """The word that ``text`` is, whether it belongs to the section, and a value attached to it."""
     if text.startswith("-") and len(text) > 1 and any(w.name[:1] == "-" for w in command.words):
@@ -192,8 +195,10 @@ def _match(
         for word in words:
             if not word.exact and word.name and text and word.name.startswith(text):
                 return word, inner, None
-    free = [word for word in command.words if not word.name]
-    return (free[0] if free else None), False, None
+    for word in command.words:
+        if not word.name and (word.many or word.last or word.place not in args):
+            return word, False, None
+    return None, False, None
 
 
 def _take(

@@ -28,7 +28,7 @@ def _endpoint(*, show: str = "", require: str = "", add: bool = False, change: b
         return Word(name, value, kind, key=key, required=at in require.split(), shown=shown)
 
     refused = _ONLY if change else ""
-    address = word("", "ADDRESS", "address")
+    address = word("", "ADDRESS", "address")._replace(last=True)
     numbers = (word("dev", "NAME", "interface"), word("id", "ID", "id"), word("port", "NR", "port"))
     return (
         *((address, *numbers) if add else (numbers[1], address, numbers[0], numbers[2])),

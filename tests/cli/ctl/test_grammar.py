@@ -84,6 +84,21 @@ def test_words_that_belong_to_others() -> None:
             grammar.read(COMMAND, words.split())
 
 
+def test_free_arguments_are_filled_in_their_order() -> None:
+    free = Word("", "ROLE", "text", required=True), Word("", "LOCAL", "address", required=True)
+    command = Command("", "nowhere:at_all", free)
+    assert grammar.read(command, ["client", "10.0.0.1"]) == {
+        "role": "client", "local": b"\x0a\0\0\1"
+    }  # fmt: skip
+    for words, complaint in (
+        (["client"], 'argument "LOCAL" is required'),
+        (["client", "10.0.0.1", "more"], 'argument "more" is wrong: unknown argument'),
+    ):
+        with pytest.raises(Failure, match=complaint):
+            grammar.read(command, words)
+    assert understood("endpoint add 10.0.0.1 10.0.0.2")[1] == {"address": b"\x0a\0\0\2"}
+
+
 def test_usage() -> None:
     entry = Object("thing", "", (COMMAND,))
     assert list(grammar.usage(entry)) == [
