@@ -21,9 +21,8 @@ def enter(name: str) -> None:
     """
     try:
         fd = os.open(_file(name), os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise Failure(f'Cannot open network namespace "{name}": {reason}') from None
+    except OSError as error:
+        raise Failure(f'Cannot open network namespace "{name}": {error.strerror}') from None
     try:
         setns(fd, CLONE_NEWNET)
     except OSError as error:

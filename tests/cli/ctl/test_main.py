@@ -65,15 +65,12 @@ def test_bad_options(word: str) -> None:
 def test_namespaces(tmp_path: pathlib.Path) -> None:
     assert options.read(["-n", "x", "y"]).netns == options.read(["-netns", "x", "y"]).netns == "x"
     assert run("-n").stderr == 'Command line is not complete. Try option "help"\n'
-    for name, why in (
-        ("no-such", "No such file or directory"),
-        ("999999999", "No such file or directory"),
-        (str(tmp_path / "x"), "No such file or directory"),
-        ("a\0b", "embedded null byte"),
-    ):
+    for name in ("no-such", "999999999", str(tmp_path / "x")):
         with pytest.raises(Failure) as caught:
             netns.enter(name)
-        assert str(caught.value) == f'Cannot open network namespace "{name}": {why}'
+        assert str(caught.value) == (
+            f'Cannot open network namespace "{name}": No such file or directory'
+        )
     (tmp_path / "file").touch()
     failed = run("-n", str(tmp_path / "file"), "endpoint")
     assert failed.returncode == 255
