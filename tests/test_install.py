@@ -101,6 +101,8 @@ def test_layout(installed: pathlib.Path) -> None:
         "share/man/man7/mptcpd-plugin.7",
         "share/bash-completion/completions/mptcpd",
         "share/zsh/site-functions/_mptcpd",
+        "share/bash-completion/completions/mptcpctl",
+        "share/zsh/site-functions/_mptcpctl",
     } <= names
     library = prefix / "lib/mptcpd"
     sources = {file.relative_to(library) for file in library.glob("mptcpd/**/*.py")}

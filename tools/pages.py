@@ -20,6 +20,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
 
 from mptcpd.cli.argp import Option  # noqa: E402
+from mptcpd.cli.ctl import completion  # noqa: E402
 
 
 class Program(NamedTuple):
@@ -36,8 +37,8 @@ class Program(NamedTuple):
         return found
 
 
-# mptcpize and mptcpctl have commands: what is said and completed of them is written by hand or made
-# elsewhere, and held to their tables by tests.
+# mptcpize and mptcpctl have commands: their pages, and what is completed of mptcpize, are written
+# by hand and held to their tables by tests.
 PROGRAMS = {
     "mptcpd": Program(8, "mptcpd.cli.options"),
 }
@@ -194,6 +195,9 @@ def made() -> dict[pathlib.Path, str]:
         files[manual] = page(manual.read_text(), name, program.module, table)
         files[TOP / "completion" / name] = bash(name, table)
         files[TOP / "completion" / f"_{name}"] = zsh(name, table)
+    # Its words are no options: it makes its own scripts, which "mptcpctl completion" prints, too.
+    files[TOP / "completion/mptcpctl"] = completion.script("bash")
+    files[TOP / "completion/_mptcpctl"] = completion.script("zsh")
     return files
 
 
