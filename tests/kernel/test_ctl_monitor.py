@@ -16,6 +16,7 @@ from typing import IO
 
 import pytest
 
+from bench.load import EVENTS, Churn
 from lab import Host, traffic, wait_until
 from tests.kernel.conftest import TwoHosts
 from tests.kernel.ctl import PATIENCE, PROGRAM, mptcpctl, running
@@ -148,6 +149,27 @@ def test_losses_are_told(lone_host: Host) -> None:
         assert child.wait(PATIENCE) == 0
         assert int(found[1]) > 100
         assert read(out).count("\n") - before + int(found[1]) == 202
+
+
+@pytest.mark.parametrize("options", [[], ["-j", "-o", "-ts"]], ids=" ".join)
+def test_nothing_is_lost_under_load(lone_host: Host, options: list[str]) -> None:
+    """Into a file: every event of every connection is printed, or told to be lost."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = lone_host.popen([*PROGRAM, *options, "monitor"], stdout=out, stderr=err)
+        wait_until(lambda: mark(lone_host) and size(out), "it prints", PATIENCE)
+        made = Churn(lone_host, seconds=0.7).result().connections
+        marks: list[str] = []
+
+        def printed_all() -> bool:
+            marks.append(mark(lone_host).removeprefix("sport="))  # one may be lost, too
+            return any(port in read(out)[-2000:] for port in marks)
+
+        wait_until(printed_all, "all is printed", PATIENCE)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(PATIENCE) == 0
+        printed = len([line for line in read(out).splitlines() if "LISTENER" not in line])
+        lost = sum(int(number) for number in re.findall(r"(\d+) events were lost", read(err)))
+        assert made > 100 and printed <= made * EVENTS <= printed + lost
 
 
 def size(file: IO[str]) -> int:
