@@ -52,6 +52,7 @@ class Screen:
 
     def resize(self, columns: int, rows: int) -> None:
         self.columns, self.rows = columns, rows
+        self._top, self._bottom = 0, rows  # the rows that scroll
         kept = [row[:columns] + [_BLANK] * (columns - len(row)) for row in self.cells[:rows]]
         self.cells = kept + [[_BLANK] * columns for _row in range(rows - len(kept))]
         self._row, self._column = min(self._row, rows - 1), min(self._column, columns - 1)
@@ -75,7 +76,9 @@ class Screen:
                     self.strange.append(text[at : at + 8])
                     at += 1
                     continue
-                if found[3]:
+                if found[0] == "\x1bM":
+                    self._up()
+                elif found[3]:
                     self._control(found[1], found[2], found[3])
                 at = found.end()
                 continue
@@ -98,18 +101,40 @@ class Screen:
         self._last = one
 
     def _down(self) -> None:
-        if self._row < self.rows - 1:
+        if self._row == self._bottom - 1:
+            self._scroll(self._top, 1)
+        elif self._row < self.rows - 1:
             self._row += 1
-        else:
-            self.cells = [*self.cells[1:], [_BLANK] * self.columns]
+
+    def _up(self) -> None:
+        if self._row == self._top:
+            self._scroll(self._top, -1)
+        elif self._row:
+            self._row -= 1
+
+    def _scroll(self, top: int, count: int) -> None:
+        """Move the rows from ``top`` to the end of those that scroll up, or down if negative."""
+        part = self.cells[top : self._bottom]
+        many = min(abs(count), len(part))
+        blank = [[_BLANK] * self.columns for _row in range(many)]
+        moved = part[many:] + blank if count > 0 else blank + part[: len(part) - many]
+        self.cells[top : self._bottom] = moved
 
     def _control(self, private: str, arguments: str, kind: str) -> None:
-        if private or kind in "hlrtc":
-            return  # modes, scrolling region, window: nothing of them is seen
+        if private or kind in "hltc":
+            return  # modes and the window: nothing of them is seen
         numbers = [int(part) if part else 0 for part in arguments.split(";")]
         first = numbers[0] or 1
         if kind == "m":
             self._paint(numbers)
+        elif kind == "r":
+            self._top = min(first, self.rows) - 1
+            self._bottom = min((numbers[1:] or [0])[0] or self.rows, self.rows)
+            self._row = self._column = 0
+        elif kind in "ST":
+            self._scroll(self._top, first if kind == "S" else -first)
+        elif kind in "LM" and self._top <= self._row < self._bottom:
+            self._scroll(self._row, first if kind == "M" else -first)
         elif kind == "H":
             self._row = min(first, self.rows) - 1
             self._column = min((numbers[1] or 1) if len(numbers) > 1 else 1, self.columns) - 1

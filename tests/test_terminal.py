@@ -25,6 +25,13 @@ from lab.terminal import PLAIN, Screen, Style
         ("ab\x1b[2J", ["", "", ""]),
         ("a\x1b[3b", ["aaaa", "", ""]),
         ("\x1b[?25l\x1b[?1049h\x1b(B\x1b=\x1b[1;3ra\x1b]0;title\x07b", ["ab", "", ""]),
+        ("1\r\n2\r\n3\x1b[2;3r\x1b[S", ["1", "3", ""]),
+        ("1\r\n2\r\n3\x1b[1;2r\x1b[T", ["", "1", "3"]),
+        ("1\r\n2\r\n3\x1b[1;2r\x1b[2d\nx", ["2", "x", "3"]),
+        ("1\r\n2\r\n3\x1b[H\x1bMx", ["x", "1", "2"]),
+        ("1\r\n2\r\n3\x1b[2;1H\x1b[Lx", ["1", "x", "2"]),
+        ("1\r\n2\r\n3\x1b[2;1H\x1b[M", ["1", "3", ""]),
+        ("1\r\n2\r\n3\x1b[9S", ["", "", ""]),
     ],
 )
 def test_where_it_lands(written: str, lines: list[str]) -> None:

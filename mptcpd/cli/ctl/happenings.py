@@ -29,8 +29,10 @@ _CHANGES = {
     "closed": ("ends", "connection closed"),
     "established": ("appears", "subflow established"),
     "subflow closed": ("ends", "subflow closed"),
-    "backup": ("other", "subflow is now backup"),
-    "no backup": ("other", "subflow is no backup any more"),
+    "backup": ("other", "we asked for backup priority of"),
+    "no backup": ("other", "we asked for usual priority of"),
+    "backup by peer": ("other", "peer asked for backup priority of"),
+    "no backup by peer": ("other", "peer asked for usual priority of"),
 }
 
 

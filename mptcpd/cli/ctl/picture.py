@@ -211,7 +211,7 @@ class Picture:
             x = self._x(one.time)
             level = level + 1 if x - last < 16 else 0
             last = x
-            self._mark(x, top + 8 + 15 * (level % 8), str(number), one, bottom)
+            self._mark(x, top + 26 + 15 * (level % 8), str(number), one, bottom)
 
     def _mark(self, x: float, y: float, number: str, one: Happening, bottom: float = 0) -> None:
         colour = _KINDS[one.kind]
@@ -221,7 +221,7 @@ class Picture:
             line = element(
                 "line", x1=x, x2=x, y1=y + 7, y2=bottom, stroke=colour, stroke_dasharray="3 3"
             )
-        disc = element("circle", cx=x, cy=y, r=7.5, fill=colour)
+        disc = element("circle", cx=x, cy=y, r=7.5 if len(number) < 2 else 8.5, fill=colour)
         self._add(element("g", tip + line + disc + text(x, y + 3.5, number, "mark")))
 
     def _told_of(self, one: Happening) -> str:
@@ -245,7 +245,8 @@ class Picture:
                 least, most = map(quantity.milliseconds, series.rtt)
                 span = least if least == most else f"{least.removesuffix(' ms')} to {most}"
                 figures.append(f"rtt {span}")
-            figures.append(f"{series.resent} segments resent")
+            if series.resent:
+                figures.append(f"{series.resent} segment{'s' * (series.resent > 1)} resent")
             self._add(text(_LEFT, y + 12, words), text(WIDTH - _RIGHT, y + 12,
                       " \u00b7 ".join(figures), "quiet end"))  # fmt: skip
             self._life(series, y + 19)

@@ -18,6 +18,9 @@ from mptcpd.nl.info import MptcpInfo, TcpInfo, mptcp_info, tcp_info
 
 LINGER = 5.0  # seconds
 HISTORY = 60  # rates kept of each connection
+_BACKUPS = (
+    (u.MPTCP_SUBFLOW_FLAG_BKUP_LOC, ""), (u.MPTCP_SUBFLOW_FLAG_BKUP_REM, " by peer"),
+)  # fmt: skip
 BACKUP = u.MPTCP_SUBFLOW_FLAG_BKUP_REM | u.MPTCP_SUBFLOW_FLAG_BKUP_LOC
 
 
@@ -25,6 +28,7 @@ class Change(NamedTuple):
     """Something that was not so in the snapshot before.
 
     kind     "created", "closed", "established" (a subflow), "subflow closed", "backup", "no backup"
+             (we asked for it), "backup by peer", "no backup by peer"
     subflow  None where it is about the whole connection
     """
 
@@ -196,9 +200,10 @@ class Tracker:
                 subflow = SubflowView(socket, None if first else time)
                 view.subflows[socket.cookie] = subflow
                 self._note(first or view.since == time, "established", view, socket)
-            elif (socket.flags ^ subflow.socket.flags) & BACKUP:
-                backup = socket.flags & BACKUP
-                self._note(False, "backup" if backup else "no backup", view, socket)
+            for flag, whose in _BACKUPS if subflow.socket is not socket else ():
+                if (socket.flags ^ subflow.socket.flags) & flag:
+                    kind = ("backup" if socket.flags & flag else "no backup") + whose
+                    self._note(False, kind, view, socket)
             subflow.update(socket, self.seconds)
         for cookie in view.subflows.keys() - seen:
             subflow = view.subflows[cookie]

@@ -133,8 +133,9 @@ class Recorder:
         for name, running in watcher.interfaces.changes:
             if name in used and now > 0:
                 recording.happened(happenings.of_interface(name, running, now))
-        if self._reader is None:
-            for change in watcher.changes():
+        for change in watcher.changes():
+            # Of what we do to priorities the kernel sends no event; of all else it does.
+            if self._reader is None or change.kind in ("backup", "no backup"):
                 recording.happened(happenings.of_change(change, recording.start))
 
 

@@ -23,7 +23,7 @@ from mptcpd.cli.ctl.top_view import COLOURS, Line
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _LOOKED_AT = (*ENDING, signal.SIGWINCH, signal.SIGCONT)
-# For subflows, in the order of the picture's colours where the terminal has 256; else of the 8.
+# For interfaces, in the order of the picture's colours where the terminal has 256; else of the 8.
 _MANY = (39, 214, 78, 212, 203, 147)
 _FEW = (curses.COLOR_CYAN, curses.COLOR_YELLOW, curses.COLOR_GREEN, curses.COLOR_MAGENTA,
         curses.COLOR_RED, curses.COLOR_BLUE)  # fmt: skip

@@ -15,8 +15,7 @@ from mptcpd.cli.ctl.ends import end_text
 from mptcpd.cli.ctl.rates import Change, ConnectionView, SubflowView
 from mptcpd.cli.ctl.top_view import Grid, Line, Look, Span, cut
 
-_LOG = 3  # changes shown, and
-_KEPT = 100  # kept
+_LOG = 5  # changes shown at most
 
 SORTS: dict[str, Callable[[ConnectionView], float]] = {  # values.SORTS
     "rate": lambda view: -sum(view.history[-3:]),  # of three looks: rows that jump cannot be read
@@ -69,7 +68,7 @@ class State:
         self.filter = ""
         self.typing: str | None = None
         self.message = ""
-        self.changes: deque[tuple[str, Change, str]] = deque(maxlen=_KEPT)
+        self.changes: deque[tuple[str, Change, str]] = deque(maxlen=_LOG)
 
     def note(self, clock: str, changes: Iterable[Change], name: Callable[[Change], str]) -> None:
         self.changes.extend((clock, change, name(change)) for change in changes)
@@ -165,9 +164,8 @@ def _table(
         if airy and index:
             yield []
         yield grid.connection(view)
-        rows = enumerate(view.subflows.values())
-        for place, row in sorted(rows, key=lambda one: (one[1].gone is not None, one[0])):
-            yield grid.subflow(row, place)
+        for row in sorted(view.subflows.values(), key=lambda one: one.gone is not None):
+            yield grid.subflow(row)
 
 
 def _window(
@@ -193,8 +191,10 @@ _SAID = {
     "closed": "is closed",
     "established": "has a subflow",
     "subflow closed": "lost a subflow",
-    "backup": "subflow is now backup",
-    "no backup": "subflow is no backup any more",
+    "backup": "has a backup, by us",
+    "no backup": "has a backup less, by us",
+    "backup by peer": "has a backup, by the peer",
+    "no backup by peer": "has a backup less, by the peer",
 }
 
 
@@ -202,7 +202,8 @@ def _log(state: State, frame: Frame) -> list[Line]:
     """The last changes, below a rule."""
     rule = frame.glyphs.horizontal * frame.width
     lines: list[Line] = [[Span(rule, "dim")]]
-    for clock, change, name in list(state.changes)[-_LOG:]:
+    shown = min(_LOG, frame.height // 5)
+    for clock, change, name in list(state.changes)[-shown:]:
         text = f" {clock}  {change.token:08x} {_SAID[change.kind]}"
         if change.subflow is not None:
             path = change.subflow.path
@@ -210,7 +211,7 @@ def _log(state: State, frame: Frame) -> list[Line]:
             text += end_text(path.remote_ip, path.remote_port)
         style = "warn" if change.kind in ("closed", "subflow closed") else "dim"
         lines.append([Span(g.shorten(frame.glyphs, text, frame.width), style)])
-    lines += [[] for _ in range(1 + _LOG - len(lines))]
+    lines += [[] for _ in range(1 + shown - len(lines))]
     return lines
 
 

@@ -18,8 +18,9 @@ from mptcpd.cli.ctl.rates import ConnectionView, SubflowView
 from mptcpd.nl import diag
 from mptcpd.nl import uapi as u
 
-COLOURS = 6  # of subflows; the seventh has the first one's again
-_BAR_LEAST, _BAR_MOST = 12, 44
+COLOURS = 6  # of interfaces; the seventh has the first one's again
+_BAR_LEAST, _BAR_GOOD, _BAR_MOST = 12, 20, 44
+_NEEDED = 5  # columns that are worth more than a good bar
 _GAP = "  "
 _INDENT = 2  # of subflows below their connection
 
@@ -100,11 +101,12 @@ def _number(value: int | None) -> str:
     return quantity.UNKNOWN if value is None else str(value)
 
 
-# How a subflow's path is shown, from the longest form to the shortest.
-_FORMS: tuple[Callable[[diag.Path, str], str], ...] = (
-    lambda p, arrow: f"{end_text(p[0], p[1])} {arrow} {end_text(p[2], p[3])}",
-    lambda p, arrow: f"{ip_text(p[0])} {arrow} {ip_text(p[2])}",
-    lambda p, arrow: ip_text(p[0]),
+# How a subflow's path is shown, from the longest form to the shortest. Of a server's subflows the
+# peer's addresses are what tells them apart.
+_FORMS: tuple[Callable[[diag.Path, str, bool], str], ...] = (
+    lambda p, arrow, serves: f"{end_text(p[0], p[1])} {arrow} {end_text(p[2], p[3])}",
+    lambda p, arrow, serves: f"{ip_text(p[0])} {arrow} {ip_text(p[2])}",
+    lambda p, arrow, serves: f"from {ip_text(p[2])}" if serves else ip_text(p[0]),
 )
 
 
@@ -115,17 +117,25 @@ class Grid:
         self._look = look
         subflows = [subflow for view in views for subflow in view.subflows.values()]
         self._names = {id(subflow): look.interface(subflow) or "-" for subflow in subflows}
+        # A colour for each interface, the same for all connections.
+        names = sorted(set(self._names.values()))
+        self._colours = {name: str(place % COLOURS) for place, name in enumerate(names)}
+        self._serving = {
+            id(subflow) for view in views if view.role == "server"
+            for subflow in view.subflows.values()
+        }  # fmt: skip
         self._name = min(15, max(map(len, self._names.values()), default=4))
         self._columns = columns(look.glyphs)
         while True:
             figures = sum(column.width + len(_GAP) for column in self._columns)
             free = look.width - 2 - figures - len(_GAP)
+            least = _BAR_GOOD if len(self._columns) > _NEEDED else _BAR_LEAST
             for form in _FORMS:
                 self._form = form
                 left = max([self._left(subflow) for subflow in subflows], default=0)
-                if free - left >= _BAR_LEAST:
+                if free - left >= least:
                     break
-            if free - left >= _BAR_LEAST or len(self._columns) <= 3:
+            if free - left >= least or len(self._columns) <= 3:
                 break
             self._columns.pop()
         self._bar = max(0, min(_BAR_MOST, free - left))
@@ -135,7 +145,8 @@ class Grid:
         return _INDENT + self._name + 1 + len(self._path(subflow)) + (8 if subflow.backup else 0)
 
     def _path(self, subflow: SubflowView) -> str:
-        return self._form(subflow.socket.path, self._look.glyphs.arrow)
+        serves = id(subflow) in self._serving
+        return self._form(subflow.socket.path, self._look.glyphs.arrow, serves)
 
     def head(self) -> Line:
         room = self._text + len(_GAP) + self._bar
@@ -169,10 +180,10 @@ class Grid:
             line.append(Span(f"{_GAP}{column.connection(view):>{column.width}}", style))
         return line
 
-    def subflow(self, view: SubflowView, index: int) -> Line:
+    def subflow(self, view: SubflowView) -> Line:
         """Its row: interface and path, its share as a bar, figures."""
         look, gone = self._look, view.gone is not None
-        colour = str(index % COLOURS)
+        colour = self._colours[self._names[id(view)]]
         style = "dim" if gone else ""
         name = f"{self._names[id(view)]:{self._name}.{self._name}}"
         used = _INDENT + self._name + 1

@@ -111,10 +111,12 @@ def test_counters_that_began_anew() -> None:
 
 def test_backup_is_told_of() -> None:
     tracker = Tracker()
-    backup = CLIENT | u.MPTCP_SUBFLOW_FLAG_BKUP_LOC
+    ours = CLIENT | u.MPTCP_SUBFLOW_FLAG_BKUP_LOC
+    theirs = CLIENT | u.MPTCP_SUBFLOW_FLAG_BKUP_REM
     for time, flags, said in (
-        (0, CLIENT, []), (1, backup, [("backup", 11)]), (2, backup, []),
-        (3, CLIENT, [("no backup", 11)]),
+        (0, CLIENT, []), (1, ours, [("backup", 11)]), (2, ours, []),
+        (3, theirs, [("no backup", 11), ("backup by peer", 11)]),
+        (4, CLIENT, [("no backup by peer", 11)]),
     ):  # fmt: skip
         tracker.update(time, [connection(1, subflow(11, flags=flags))])
         assert changes(tracker) == said

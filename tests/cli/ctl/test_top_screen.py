@@ -57,13 +57,28 @@ def test_what_is_on_it() -> None:
     assert lines[0].startswith(" mptcpctl top 12:00:00 · 2 connections, 3 subflows · ↑ 1.04 Mbit/s")
     assert lines[0].endswith("by rate · every 1 s")
     assert lines[2].startswith("  0000000b client to 10.0.1.2:443")
-    assert lines[3].startswith("    eth0 10.0.1.1 → 10.0.1.2")
+    assert lines[3].startswith("    eth0 10.0.1.1  █████")
     assert "75 %" in lines[3]
     assert "25 %" in lines[4]
     assert lines[5] == ""
     assert lines[6].startswith("  0000000a client to 10.0.1.2:443")
     assert lines[-1].startswith(" q quit")
     assert len(lines) == 24
+
+
+@pytest.mark.parametrize(
+    ("width", "shown_path"),
+    [
+        (200, "eth0 10.0.1.1:40011 → 10.0.1.2:443  "),
+        (130, "eth0 10.0.1.1 → 10.0.1.2  "),
+        (70, "eth0 10.0.1.1  "),
+    ],
+)
+def test_paths_as_the_width_allows(width: int, shown_path: str) -> None:
+    lines = shown(tracked(two), width)
+    assert lines[6 + 1].strip().startswith(shown_path)
+    serving = tracked(lambda time: [connection(0xA, subflow(11, flags=1))])
+    assert shown(serving, 68)[3].startswith("    eth0 from 10.0.1.2  ")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +129,7 @@ def test_more_than_fit() -> None:
     lines = shown(tracker, height=20)
     assert len(lines) == 20
     assert lines[2].startswith("  000000c7")
-    assert sum(" client to " in line for line in lines) == 7
+    assert sum(" client to " in line for line in lines) == 6
     state = State(1.0)
     state.selected = tracker.connections[1_000_001].socket.cookie  # the last one
     assert any(line.startswith("▸ 00000001") for line in shown(tracker, height=20, state=state))
