@@ -101,7 +101,7 @@ class Picture:
         tokens = list(dict.fromkeys(one.token for one in self._shown)) or list(self._rec.whom)
         if len(self._rec.whom) == 1 and tokens:
             return f"MPTCP connection {tokens[0]:08x}, {self._rec.whom[tokens[0]]}"
-        return f"{len(self._rec.whom)} MPTCP connections"
+        return f"{max(len(self._rec.whom), self._rec.connections)} MPTCP connections"
 
     def _head(self) -> int:
         """What it is about; where the next thing may begin."""
@@ -240,7 +240,7 @@ class Picture:
             words = _words(series)
             if many:
                 words = f"{series.token:08x} \u00b7 {words}"
-            figures = [quantity.share(percent), quantity.size(round(series.bytes))]
+            figures = [*_percent(percent), quantity.size(round(series.bytes))]
             if series.rtt:
                 least, most = map(quantity.milliseconds, series.rtt)
                 span = least if least == most else f"{least.removesuffix(' ms')} to {most}"
@@ -252,11 +252,12 @@ class Picture:
             self._life(series, y + 19)
             y += _ROW
         hidden = len(self._rest) + self._rec.folded
+        hidden = max(hidden, self._rec.subflows - len(self._shown))
         if hidden:
             words = f"{hidden} other subflow" + ("s" if hidden > 1 else "")
             self._add(text(_LEFT, y + 12, words, "quiet"))
-            share = f"{quantity.share(percents[-1])} \u00b7 {quantity.size(round(rest))}"
-            self._add(text(WIDTH - _RIGHT, y + 12, share, "quiet end"))
+            figures = [*_percent(percents[-1]), quantity.size(round(rest))]
+            self._add(text(WIDTH - _RIGHT, y + 12, " \u00b7 ".join(figures), "quiet end"))
             y += _ROW - 10
         if not whole and not self._shown:
             self._add(text(_LEFT, y + 12, "No MPTCP connection was seen.", "quiet"))
@@ -303,6 +304,10 @@ class Picture:
 def _first(series: Series) -> tuple[int, bool, float]:
     """By connection, the first subflow first, then as they came."""
     return series.token, series.joined, series.born or 0.0
+
+
+def _percent(share: int | None) -> list[str]:
+    return [] if share is None else [quantity.share(share)]
 
 
 def _words(series: Series) -> str:

@@ -26,6 +26,7 @@ from mptcpd.nl.mptcp_reader import EventReader
 from mptcpd.nl.sock import EventSocket
 
 _INTERVAL = 0.1
+_BATCHES = 64
 _UNTOLD = "Events are told to CAP_NET_ADMIN only: those here are what two looks differed in."
 
 
@@ -37,8 +38,8 @@ def run(call: Call) -> int:
         want = wanted(args, call.settings.family)
         with Ending() as ending:
             watcher = Watcher(kernel.dumps(), kernel.interfaces(), kernel.path_managers(), want)
-            recorder = Recorder(watcher, args.get("interval", _INTERVAL))
-            recorder.run(ending, args.get("seconds"), want.token, args["file"])
+            recorder = Recorder(watcher, args.get("interval", _INTERVAL), want.token)
+            recorder.run(ending, args.get("seconds"), args["file"])
         from mptcpd.cli.ctl.picture import Picture
 
         picture = Picture(recorder.recording, recorder.when, recorder.note).svg()
@@ -63,9 +64,10 @@ class Recorder:
     recording, and when it began in words; note: what could not be seen, for people
     """
 
-    def __init__(self, watcher: Watcher, interval: float) -> None:
-        """Errors: NetlinkError, OSError."""
+    def __init__(self, watcher: Watcher, interval: float, token: int | None) -> None:
+        """``token``: of the one connection that is wanted. Errors: NetlinkError, OSError."""
         self._watcher = watcher
+        self._token = token
         self._interval = interval
         self._dropped = False
         self._events, self._reader = _subscribed()
@@ -80,7 +82,7 @@ class Recorder:
             return _UNTOLD
         return "The kernel has dropped events: some may be missing." if self._dropped else ""
 
-    def run(self, ending: Ending, seconds: float | None, token: int | None, file: str) -> None:
+    def run(self, ending: Ending, seconds: float | None, file: str) -> None:
         """Until it is ended, the time is over, or the one connection that is wanted has gone.
 
         Errors: NetlinkError, OSError.
@@ -90,7 +92,7 @@ class Recorder:
         if self._events is not None:
             ending.watch(self._events.fileno())
         said = _Progress(file)
-        while not ending.came and not self._over(token):
+        while not ending.came and not self._over():
             pace = self._interval * self.recording.coarse
             due = max(due + self._watcher.pause(pace), time.monotonic())
             due = due if end is None else min(due, end)
@@ -105,20 +107,23 @@ class Recorder:
             said.say(self.recording, self._watcher.views())
         said.done()
 
-    def _over(self, token: int | None) -> bool:
-        views = self._watcher.views()
-        return token is not None and bool(views) and all(view.gone is not None for view in views)
+    def _over(self) -> bool:
+        views = self._watcher.views() if self._token is not None else []
+        return bool(views) and all(view.gone is not None for view in views)
 
     def _listen(self) -> None:
         if self._reader is None:
             return
         try:
-            while self._reader.receive(self._event, _malformed):
-                pass
+            for _batch in range(_BATCHES):  # or who opens many connections would never let us look
+                if not self._reader.receive(self._event, _malformed):
+                    break
         except Overrun:
             self._dropped = True  # the next call reads on
 
     def _event(self, event: Event) -> None:
+        if self._token is not None and event.token != self._token:
+            return
         happening = happenings.of_event(event, time.monotonic() - self.recording.start)
         if happening is not None:
             self.recording.happened(happening)

@@ -73,6 +73,7 @@ class Recording:
     data        bytes of the programs' data by interval, each byte once; what subflows carry may
                 be more: data that a path keeps is sent again by another one
     whom        token -> "client to 10.0.1.2:443" of the connections that were seen
+    connections, subflows    how many there were at once, at most
     happenings  in the order in which they came; missed: those that there was no room for
     coarse      how many intervals of the beginning each one is by now: looks should be as far apart
     """
@@ -89,6 +90,8 @@ class Recording:
         self.whom: dict[int, str] = {}
         self.happenings: list[Happening] = []
         self.missed = 0
+        self.connections = 0
+        self.subflows = 0
         self.coarse = 1
         self._folded: set[int] = set()
 
@@ -108,13 +111,18 @@ class Recording:
         now = time - self.start
         if seconds is not None:
             self.edges.append(now)
+        connections = subflows = 0
         for view, words in views:
+            connections += view.gone is None
+            subflows += sum(1 for _subflow in view.living)
             if view.socket.token not in self.whom and len(self.whom) < TOKENS:
                 self.whom[view.socket.token] = words
             self._add(self.data_up, view.up, seconds)
             self._add(self.data_down, view.down, seconds)
             for subflow in view.subflows.values():
                 self._take(now, seconds, view.socket.token, subflow, name)
+        self.connections = max(self.connections, connections)
+        self.subflows = max(self.subflows, subflows)
         if len(self.edges) > INTERVALS:
             self._halve()
 

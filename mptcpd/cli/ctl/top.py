@@ -238,7 +238,7 @@ class Top:
         if state.selected in cookies:
             place = cookies.index(state.selected) + by
         else:
-            place = 0 if by > 0 else len(cookies) - 1
+            place = by - 1 if by > 0 else len(cookies) + by
         state.selected = cookies[max(0, min(place, len(cookies) - 1))]
 
     def _follow(self) -> None:

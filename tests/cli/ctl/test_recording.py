@@ -108,6 +108,7 @@ def test_idle_subflows_make_room(small: None) -> None:
     idle = [connection(n, subflow(n)) for n in range(1, 30)]
     taking.look(0, *idle)
     assert len(taking.recording.series) == 4
+    assert (taking.recording.connections, taking.recording.subflows) == (29, 29)
     taking.look(1, *idle, connection(99, subflow(99, 700), sent=700))
     assert taking.recording.series[99].bytes == 700
     assert taking.recording.folded == 0
