@@ -145,6 +145,10 @@ class AddrAdv(Plugin):
                 self.vacate(pm, behind[-1])
                 tried.discard(behind[-1].address)
                 self.occupy(pm, place)
+                if any(other.address == behind[-1].address for other in line[:nth]):
+                    # Its IP was in line further ahead, on another interface, and waited for it.
+                    self.fill(pm)
+                    return
             except NoFreeId as error:
                 self.say_full(pm, place, str(error))
                 return

@@ -173,3 +173,16 @@ class Machine(RuleBasedStateMachine):
 
 
 TestSlots = Machine.TestCase
+
+
+# Found so.
+
+
+def test_an_ip_that_loses_its_place_gets_another_one_that_is_ahead_in_line() -> None:
+    machine = Machine()
+    machine.start(2, "6.18")
+    machine.comes_or_goes(OURS[3], BACKUP)
+    machine.comes_or_goes(OURS[2], BACKUP)
+    machine.comes_or_goes(OURS[2], 2)  # first in line, but its IP has an endpoint
+    machine.comes_or_goes(OURS[1], 2)  # which is driven out for this one
+    machine.teardown()
