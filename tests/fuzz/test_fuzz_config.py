@@ -21,7 +21,11 @@ FLAGS = (*config.ADDR_FLAGS, *config.NOTIFY_FLAGS)
 # Lines that are nearly right reach more of the parser than characters that are anything.
 NAMES = st.sampled_from([*config.CORE_KEYS, "unknown", "Log", ""]) | st.text(max_size=5)
 LISTS = st.lists(st.sampled_from([*FLAGS, "", " signal", "bogus", "../x", "a b"]), max_size=5)
-VALUES = st.sampled_from(config.LOG_DESTINATIONS) | LISTS.map(",".join) | st.text(max_size=8)
+VALUES = (
+    st.sampled_from([*config.LOG_DESTINATIONS, "a\0b", "a\u200bb"])
+    | LISTS.map(",".join)
+    | st.text(max_size=8)
+)
 GROUPS = st.sampled_from(["[core]", "[ core ]", "[Core]", "[a]", "[]", "[core", "[core]]"])
 SETTINGS = st.tuples(NAMES, st.sampled_from(["=", " = ", ""]), VALUES).map("".join)
 COMMENTS = st.text(max_size=10).map(lambda text: "#" + text.replace("\n", ""))
