@@ -32,6 +32,15 @@ def test_prctl_says_what_is_wrong() -> None:
     assert caught.value.errno == errno.EINVAL
 
 
+def test_the_name_that_ps_shows() -> None:
+    def child() -> None:
+        libc.set_name("a name of many letters")
+        with open("/proc/thread-self/comm") as comm:
+            assert comm.read() == "a name of many \n"
+
+    assert in_child(child) == 0
+
+
 def test_all_words_are_passed() -> None:
     """The kernel refuses PR_SET_NO_NEW_PRIVS unless the unused words are zero."""
 

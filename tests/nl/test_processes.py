@@ -46,3 +46,56 @@ def test_nothing_stays_open() -> None:
         pass
     processes.close()
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_another_namespace_is_entered_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Home comes last, whatever happens there; that the kernel obeys is shown in tests/kernel."""
+    moves: list[int] = []
+    monkeypatch.setattr(
+        "mptcpd.nl.processes.setns", lambda fd, _kind: moves.append(os.fstat(fd).st_ino)
+    )
+    processes = Processes()
+    there = processes.home._replace(namespace=(0, 0))
+    with pytest.raises(ZeroDivisionError), processes.acting_at(there, os.getpid()):
+        assert len(moves) == 1
+        raise ZeroDivisionError
+    assert moves == [processes.home.namespace[1]] * 2  # both are ours: setns is not the real one
+    processes.close()
+
+
+def test_a_namespace_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/proc/self/fd")
+
+    def refuse(fd: int, _kind: int) -> None:
+        if fd != processes._home:
+            raise PermissionError(1, "no")
+
+    monkeypatch.setattr("mptcpd.nl.processes.setns", refuse)
+    processes = Processes()
+    there = processes.home._replace(namespace=(0, 0))
+    with pytest.raises(PermissionError), processes.acting_at(there, os.getpid()):
+        raise AssertionError
+    processes.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_proc_that_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/proc/self/fd")
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    with pytest.raises(FileNotFoundError, match="another PID namespace"):
+        Processes()
+    monkeypatch.undo()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_proc_that_hides_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/proc/self/fd")
+
+    def hidden(_processes: Processes, _thread: int) -> Place:
+        raise PermissionError(13, "hidepid")
+
+    monkeypatch.setattr(Processes, "place", hidden)
+    with pytest.raises(PermissionError):
+        Processes()
+    assert os.listdir("/proc/self/fd") == before
