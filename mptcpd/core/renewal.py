@@ -9,9 +9,10 @@ program waits, queues behind what waits in the remaining subflows already: up to
 at 20 Mbit/s (seen in tcpi_notsent_bytes). And since all of it goes into those long queues at once,
 much is sent that the peer turns out to have. A new subflow has no queue, and a short one at first.
 When it is up the old one is destroyed, and aborted: a destroyed subflow would send its queue to the
-end beside the new one. The longest silence that the program sees on links of 20 Mbit/s, medians of 10
-(``python -m bench.stall``): 486 ms without a daemon, 440 when the kernel's own path manager closes
-the lost path at once, 102 with fullmesh and this (client sends); 287, 465 and 121 ms (it receives).
+end beside the new one. The longest silence that the program sees on links of 20 Mbit/s, medians of
+10 (``python -m bench.stall``): 486 ms without a daemon, 440 when the kernel's own path manager
+closes the lost path at once, 102 with fullmesh and this (client sends); 287, 465 and 121 ms (it
+receives).
 
 A connection that carries nothing at the moment has nothing to gain: it is left alone.
 """

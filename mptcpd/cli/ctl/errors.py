@@ -8,6 +8,7 @@ from __future__ import annotations
 USAGE = 255  # grammar, unknown namespace, missing rights
 REFUSED = 2  # the kernel said no
 NO_ADDRESS = 1  # a word that is no address
+NO_DAEMON = 3  # nobody answers at the daemon's socket
 
 
 class Failure(Exception):
