@@ -57,6 +57,7 @@ class AddrAdv(Plugin):
         self.full_said = False
         self.said: set[tuple[SockAddr, int]] = set()  # places that a warning was about
         self.soon: Timer | None = None
+        self.renewal: Timer | None = None
         self.renews = renew_on_loss(pm.config.section(self.name))
         self.vacated: set[int] = set()  # interfaces that lost an endpoint since they were there
         self.fit_limits(pm)
@@ -89,8 +90,10 @@ class AddrAdv(Plugin):
     def delete_interface(self, interface: Interface, pm: PathManager) -> None:
         if interface.index in self.vacated:
             self.vacated.discard(interface.index)
-            if self.renews:
-                self.renew(pm)
+            # Other interfaces may be lost in the same moment: they are to be left before, and
+            # theirs not to be renewed.
+            if self.renews and (self.renewal is None or not self.renewal.pending):
+                self.renewal = pm.call_later(0, self.renew, pm)
 
     def renew(self, pm: PathManager) -> None:
         """Have the kernel make the subflows of all endpoints anew."""

@@ -556,6 +556,23 @@ def test_a_lost_interface_renews_the_others(
     quiet(case, caplog)
 
 
+def test_two_interfaces_lost_at_once_renew_the_others_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And not before both are left: each command takes the kernel 10 ms."""
+    case = Case(file=RENEW)
+    case.up(*THREE, interfaces=(2, 3, 4))
+    case.kernel.commands.clear()
+    with case.network.batch():
+        case.network.link(link(2, u.IFF_UP))
+        case.network.link(link(3, u.IFF_UP))
+    case.turn()
+    changes = [line.split()[:2] for line in case.kernel.commands if line.split()[0] != "limits"]
+    assert [words[0] for words in changes] == ["delete"] * 3 + ["add"]
+    assert changes[-1] == ["add", "10.0.3.1"]
+    quiet(case, caplog)
+
+
 def test_an_address_that_goes_renews_nothing(caplog: pytest.LogCaptureFixture) -> None:
     case = Case(file=RENEW)
     case.up(*THREE, address("10.0.1.2/24", 2), interfaces=(2, 3, 4))
