@@ -135,9 +135,14 @@ def test_a_busy_connection_gets_a_new_subflow_for_what_waits(world: World) -> No
         sent += client.send(piece[sent % len(piece) :])
     before = {flow.local.port for flow in scene.connection.subflows.values()}
     world.hosts.client.change(set_link(world.hosts.first.one.ifindex, up=False))
-    scene.expect(FROM_2)
+
+    def ports() -> list[set[int]]:
+        here, there = scene.connection.subflows.values(), scene.at_server.subflows.values()
+        return [{flow.local.port for flow in here}, {flow.remote.port for flow in there}]
+
+    # Old and new are there together for a moment, on either side.
     world.until(
-        lambda: not before & {flow.local.port for flow in scene.connection.subflows.values()},
+        lambda: all(len(found) == 1 and not found & before for found in ports()),
         "a new subflow instead of the old",
     )
     scene.expect(FROM_2)
