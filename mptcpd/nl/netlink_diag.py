@@ -31,7 +31,7 @@ class NetlinkSocket(NamedTuple):
     protocol: int
     portid: int
     inode: int
-    groups: frozenset[int]
+    groups: tuple[int, ...]
 
 
 def request(protocol: int) -> bytes:
@@ -54,7 +54,7 @@ def parse(payload: bytes) -> NetlinkSocket:
     if family != _AF_NETLINK:
         raise DecodeError(f"netlink_diag_msg: address family {family}")
     bits = attrs.parse(payload, _MESSAGE.size).get(u.NETLINK_DIAG_GROUPS, b"")
-    return NetlinkSocket(protocol, portid, inode, frozenset(groups(bits)))
+    return NetlinkSocket(protocol, portid, inode, tuple(groups(bits)))
 
 
 def groups(bits: bytes, order: str = ORDER, long: int = Struct("@L").size) -> list[int]:

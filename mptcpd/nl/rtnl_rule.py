@@ -21,7 +21,7 @@ RULE = _RULE.size
 class Rule(NamedTuple):
     """A routing rule of IPv4 or IPv6.
 
-    src, dst   4 or 16 bytes with the length of the prefix, or None for any
+    src, dst   4 or 16 bytes, or None for any; src_len, dst_len: length of the prefix
     iif, oif   name of the interface that a packet comes from, or leaves by, or None
     fwmark     with its mask, or None         table    that is looked up; 0 for none
     action     FR_ACT_*                       invert   for what does not match
@@ -29,8 +29,10 @@ class Rule(NamedTuple):
 
     family: int
     priority: int
-    src: tuple[bytes, int] | None
-    dst: tuple[bytes, int] | None
+    src: bytes | None
+    src_len: int
+    dst: bytes | None
+    dst_len: int
     iif: str | None
     oif: str | None
     fwmark: tuple[int, int] | None
@@ -58,8 +60,8 @@ def parse(payload: bytes) -> Rule | None:
     found = attrs.parse(payload, RULE)
     size = 4 if family == AF_INET else 16
 
-    def prefix(kind: int, name: str, length: int) -> tuple[bytes, int] | None:
-        return (attrs.ip(name, found[kind], size), length) if kind in found else None
+    def address(kind: int, name: str) -> bytes | None:
+        return attrs.ip(name, found[kind], size) if kind in found else None
 
     def name(kind: int, name: str) -> str | None:
         return attrs.string(name, found[kind]) if kind in found else None
@@ -72,8 +74,10 @@ def parse(payload: bytes) -> Rule | None:
     return Rule(
         family,
         number(u.FRA_PRIORITY, "FRA_PRIORITY", 0),
-        prefix(u.FRA_SRC, "FRA_SRC", src_len),
-        prefix(u.FRA_DST, "FRA_DST", dst_len),
+        address(u.FRA_SRC, "FRA_SRC"),
+        src_len,
+        address(u.FRA_DST, "FRA_DST"),
+        dst_len,
         name(u.FRA_IIFNAME, "FRA_IIFNAME"),
         name(u.FRA_OIFNAME, "FRA_OIFNAME"),
         (mark, mask) if u.FRA_FWMARK in found else None,

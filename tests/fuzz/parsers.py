@@ -24,7 +24,9 @@ from mptcpd.nl import (
     messages,
     mptcp,
     mptcp_event,
+    netlink_diag,
     rtnl,
+    rtnl_rule,
     syscalls,
 )
 from mptcpd.nl import uapi as u
@@ -130,6 +132,8 @@ PARSERS: dict[str, Parser] = {
     "diag.parse_subflow": Parser(diag.parse_subflow, least=72),
     "diag_sockets.parse_mptcp": Parser(diag_sockets.parse_mptcp, least=92),
     "diag_sockets.parse_tcp": Parser(diag_sockets.parse_tcp, least=72),
+    "netlink_diag.parse": Parser(netlink_diag.parse, least=28),
+    "rtnl_rule.parse": Parser(rtnl_rule.parse, least=12),
     "info.mptcp_info": Parser(info.mptcp_info),
     "info.tcp_info": Parser(info.tcp_info),
     "config.parse": Parser(
