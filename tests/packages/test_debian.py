@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import subprocess
@@ -52,7 +53,19 @@ pid=$(cat /run/mptcpd.pid)
 sed -n 's/^CapEff:[[:space:]]*/powers /p' "/proc/$pid/status"
 readlink "/proc/$pid/exe" | sed 's/^/exe /'
 tr '\0' ' ' <"/proc/$pid/cmdline" | sed 's/^/line /; s/$/\n/'
-echo '# mine' >>/etc/mptcpd/mptcpd.conf
+# As another user: with the control socket, a reload, and a process ID file that is root's.
+printf '[core]\nuser=nobody\n' >/etc/mptcpd/mptcpd.conf
+/etc/init.d/mptcpd restart
+pid=$(cat /run/mptcpd.pid)
+sed -n 's/^Uid:[[:space:]]*/uid /p' "/proc/$pid/status"
+/etc/init.d/mptcpd reload
+/usr/bin/python3 -I - "$pid" <<'END'
+import sys
+sys.path.insert(0, "/usr/lib/mptcpd")
+from mptcpd.cli.control_client import ControlClient
+client = ControlClient("/run/mptcpd/control.sock", patience=10.0)
+print("asked", client.ask("status")["pid"] == int(sys.argv[1]), client.ask("reload")["kept"])
+END
 dpkg --remove mptcpd >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
 kill -0 "$pid" 2>/dev/null && echo 'alive after removal' || :
 left() { find /etc /usr /lib/systemd /run -path "$2" -prune -o -name '*mptcpd*' -print; }
@@ -155,6 +168,9 @@ def test_installed_run_and_removed(package: pathlib.Path, tmp_path: pathlib.Path
     assert any(line.startswith("192.0.2.1 id ") for line in found["endpoint"])
     assert int(found["powers"][0], 16) == 1 << 12
     assert found["line"][0].startswith("/usr/bin/python3 -I /usr/sbin/mptcpd --daemonize")
+    nobody = str(pwd.getpwnam("nobody").pw_uid)
+    assert found["uid"] == ["\t".join([nobody] * 4)]
+    assert found["asked"] == ["True ['addr_adv']"]
     assert "alive" not in found, "stopped when it is removed"
     assert all(file.startswith("/etc/") or file == "/run/mptcpd" for file in found["removed"])
     assert "/etc/mptcpd/mptcpd.conf" in found["removed"], "the administrator's own stays"
