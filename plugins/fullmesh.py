@@ -43,6 +43,7 @@ class Fullmesh(Plugin):
         return True
 
     def connection_established(self, connection: Connection, pm: PathManager) -> None:
+        self.joins.leave_lost(connection)
         self.mesh(connection, pm)
 
     def connection_closed(self, connection: Connection, pm: PathManager) -> None:

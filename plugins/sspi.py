@@ -48,6 +48,7 @@ class Sspi(Plugin):
         return True
 
     def connection_established(self, connection: Connection, pm: PathManager) -> None:
+        self.joins.leave_lost(connection)
         self.spread(connection, pm)
 
     def connection_closed(self, connection: Connection, pm: PathManager) -> None:

@@ -178,6 +178,7 @@ class Service:
             ids=self.ids,
             listeners=self.listeners,
             interfaces=self.network.network.interfaces,
+            is_lost=self.network.network.is_lost,
             connections=self.table.by_token,
             loop=self.loop,
             guard=lambda what, function: self.registry.guard(plugin, what, function),

@@ -212,6 +212,15 @@ class Joins:
             if ip in locals_used:
                 self._renewals.start(connection, ip)
 
+    def leave_lost(self, connection: Connection) -> None:
+        """Leave the paths of a connection that were lost before anybody told us of it.
+
+        The daemon may have been away when a cable was pulled.
+        """
+        for ip in {flow.local.ip for flow in connection.subflows.values()}:
+            if self._pm.is_lost(ip):
+                self.local_is_gone(connection, SockAddr(ip))
+
     def release(self, address: SockAddr) -> None:
         """A local address is gone from all connections: its ID may be another's, but not at once.
 

@@ -25,7 +25,10 @@ from mptcpd.core.address import SockAddr, from_packed
 from mptcpd.core.choice import Choice, Verdict
 from mptcpd.core.holddown import HoldDown
 from mptcpd.nl import rtnl
+from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import NetlinkError
+
+_READY = u.IFF_UP | u.IFF_RUNNING
 
 
 class Interface:
@@ -177,6 +180,18 @@ class Network:
     def routes_changed(self, ifindex: int | None = None) -> None:
         """A default route or a rule came or went: look again (at one interface)."""
         self._settle_all(list(self._addresses) if ifindex is None else [ifindex])
+
+    def is_lost(self, ip: bytes) -> bool:
+        """Whether an address, given packed, is only on interfaces that are down or unplugged.
+
+        False for an address that is on none: programs may use one that is nobody's (IP_FREEBIND).
+        """
+        flags = [
+            link.flags
+            for ifindex, link in self._links.items()
+            if any(address.ip == ip for address in self._addresses.get(ifindex, {}).values())
+        ]
+        return bool(flags) and not any(each & _READY == _READY for each in flags)
 
     def explain(self) -> Iterator[tuple[rtnl.Link, Verdict, list[tuple[rtnl.Address, Verdict]]]]:
         """Every interface and address as last heard, whether it is used, and why.

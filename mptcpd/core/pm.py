@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from mptcpd.core.address import IP, SockAddr
+from mptcpd.core.address import IP, SockAddr, sockaddr
 from mptcpd.core.commands import ConnectionCommands
 from mptcpd.core.config import Config
 from mptcpd.core.connections import Connection
@@ -54,6 +54,7 @@ class PathManager:
         ids: AddressIds,
         listeners: Listeners,
         interfaces: dict[int, Interface],
+        is_lost: Callable[[bytes], bool],
         connections: dict[int, Connection],
         loop: Loop,
         guard: Callable[[str, Callable[..., object]], Any],
@@ -63,6 +64,7 @@ class PathManager:
         self.connections: Mapping[int, Connection] = MappingProxyType(connections)
         self.ids = ids
         self.listeners = listeners
+        self._is_lost = is_lost
         self.log = logging.getLogger(f"mptcpd.plugin.{name}")
         self._loop = loop
         self._guard = guard
@@ -109,6 +111,13 @@ class PathManager:
         theirs = {ident for other in others for ident in other._added}
         self._endpoints.ownership.orphan(self._added - theirs)
         self._added.clear()
+
+    def is_lost(self, address: SockAddr | IP | str) -> bool:
+        """Whether a local address is only on interfaces that are down or unplugged.
+
+        Of an address that the host does not have, nothing is known: False.
+        """
+        return self._is_lost(sockaddr(address).packed)
 
     def call_later(self, seconds: float, function: Callable[..., object], *args: Any) -> Timer:
         """Call ``function(*args)`` once after ``seconds``; the handle has ``cancel()``.

@@ -90,6 +90,7 @@ class Daemon:
                 ids=self.ids,
                 listeners=listeners,
                 interfaces=self.network.interfaces,
+                is_lost=self.network.is_lost,
                 connections=self.table.by_token,
                 loop=self.loop,
                 guard=lambda what, function: self.registry.guard(plugin, what, function),

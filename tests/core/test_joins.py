@@ -9,7 +9,7 @@ from mptcpd.core.connections import Connection
 from plugins.fullmesh import Fullmesh
 from plugins.sspi import Sspi
 from tests.core.following import Daemon
-from tests.core.stubs import link
+from tests.core.stubs import address, link
 from tests.fake.connections import TOKEN
 
 FIRST, SECOND = "10.0.1.1/24 2", "10.0.2.1/24 3"
@@ -42,6 +42,16 @@ def test_the_last_subflow_stays_when_an_interface_with_all_addresses_goes() -> N
     daemon.network.link(link(2, 0))
     daemon.settle()
     assert len(daemon.pairs()) == 1
+
+
+def test_a_path_that_was_lost_before_we_came(daemon: Daemon) -> None:
+    """The connection is found later, and its address was never told: its interface is down."""
+    daemon.have(SECOND)
+    daemon.network.link(link(2, 0))
+    daemon.network.address(address("10.0.1.1/24", 2))
+    daemon.kernel.open()
+    daemon.settle()
+    assert daemon.pairs() == ["10.0.2.1 10.0.1.2"]
 
 
 def test_a_subflow_that_could_not_be_left_still_counts(daemon: Daemon) -> None:

@@ -445,3 +445,18 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
     assert list(network.interfaces) == list(network._links) == list(network._addresses) == [2]
     case.link(link(gone=True))
     assert not (network.interfaces or network._links or network._addresses or network._silent)
+
+
+def test_an_address_is_lost_when_no_interface_that_has_it_is_ready(case: Case) -> None:
+    ip = address().ip
+    assert not case.network.is_lost(ip)
+    case.network.link(link(2, u.IFF_UP))
+    assert case.network.is_lost(ip)
+    case.network.link(link(3))
+    case.network.address(address(ifindex=3))
+    assert not case.network.is_lost(ip)
+    case.network.link(link(3, 0))
+    assert case.network.is_lost(ip)
+    case.network.link(link(2, gone=True))
+    case.network.link(link(3, gone=True))
+    assert not case.network.is_lost(ip)  # it may be nobody's

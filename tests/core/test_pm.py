@@ -53,6 +53,7 @@ class Case:
                 ids=self.ids,
                 listeners=Mock(),
                 interfaces=self.interfaces,
+                is_lost=lambda ip: False,
                 connections=self.connections,
                 loop=self.loop,
                 guard=lambda what, function: self.registry.guard(plugin, what, function),

@@ -71,6 +71,7 @@ class Machine(RuleBasedStateMachine):
                 ids=self.ids,
                 listeners=unused,
                 interfaces=self.interfaces,
+                is_lost=lambda ip: False,
                 connections={},
                 loop=self.loop,
                 guard=lambda what, function: self.registry.guard(plugin, what, function),

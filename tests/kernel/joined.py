@@ -102,6 +102,7 @@ class Joined:
             ids=self.ids,
             listeners=self.listeners,
             interfaces=self.daemon.network.interfaces,
+            is_lost=self.daemon.network.is_lost,
             connections=self.table.by_token,
             loop=self.loop,
             guard=lambda what, function: self.registry.guard(plugin, what, function),
@@ -157,6 +158,11 @@ class World:
     def on_server(self, *plugins: Plugin, config: Config = CONFIG) -> Joined:
         """Start a daemon on the server."""
         return self._start(self.hosts.server, plugins, config)
+
+    def end(self, daemon: Joined) -> None:
+        """End a daemon while the connections go on."""
+        self.daemons.remove(daemon)
+        daemon.close()
 
     def _start(self, host: Host, plugins: tuple[Plugin, ...], config: Config) -> Joined:
         self.daemons.append(Joined(host, *plugins, config=config))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import traffic
+from lab import traffic, wait_until
 from lab.network import add_address, add_default_route, delete_address
 from mptcpd.core.config import Config, parse
 from mptcpd.core.connections import Connection
@@ -278,6 +278,19 @@ def test_connections_found_at_the_start(world: World) -> None:
     connection = world.established(client, sockets.client)
     world.until(lambda: pairs(connection) == {FROM_1, FROM_2}, "the second subflow")
     assert len(scene_server.table.by_token) == 1
+
+
+def test_a_path_that_was_lost_while_the_daemon_was_away(world: World) -> None:
+    scene = Scene(world)
+    scene.expect(FROM_1, FROM_2)
+    world.end(scene.client)
+    world.hosts.first.other.down()
+    wait_until(lambda: not world.hosts.first.one.running(), "the carrier is lost")
+    after = world.on_client(bundled("fullmesh"))
+    connection = world.established(after, scene.sockets.client)
+    world.until(lambda: pairs(connection) == {FROM_2}, "the lost path is left")
+    scene.sockets.exchange()
+    assert after.registry.failures == 0
 
 
 def test_the_kernels_own_connections_are_left_alone(world: World) -> None:

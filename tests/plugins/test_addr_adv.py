@@ -57,6 +57,7 @@ class Case:
                 ids=ids,
                 listeners=unused,
                 interfaces=self.network.interfaces,
+                is_lost=self.network.is_lost,
                 connections={},
                 loop=self.loop,
                 guard=lambda what, function: self.registry.guard(plugin, what, function),
