@@ -7,6 +7,7 @@ Each takes the datagrams of one answer (or of one notification) and gives what i
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Mapping
 
 from mptcpd.nl import uapi as u
@@ -90,7 +91,7 @@ def other_answer(items: list[Item]) -> list[Item]:
 def foreign(items: list[Item]) -> list[Item]:
     """Somebody else, who knows what was asked, answers first: with a refusal."""
     seq, portid = wire.requests(items[0].data)[0][2:4]
-    refused = (-errno.EPERM).to_bytes(4, "little", signed=True) + bytes(16)
+    refused = (-errno.EPERM).to_bytes(4, sys.byteorder, signed=True) + bytes(16)
     lie = wire.message(u.NLMSG_ERROR, 0, seq, portid, refused)
     return [Item(lie, sender=4711), *items]
 
