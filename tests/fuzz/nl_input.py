@@ -57,14 +57,22 @@ def with_header(payload: bytes) -> bytes:
     return messages.build(28, 0, 1, 2, payload)
 
 
-# Lengths that are as they should be, nearly always.
-WRONG = st.sampled_from([0] * 12 + [-20, -16, -8, -4, -3, -2, -1, 1, 2, 3, 4, 8, 60000])
+# By how much a length is wrong; mostly it is right. NONE and below: 0, 1, 2 and so on instead.
+NONE = -1000
+WRONG = st.sampled_from(
+    [0] * 10 + [-4, -3, -2, -1, 1, 2, 3, 4, 8, 60000] + [NONE - few for few in range(4)]
+)
+
+
+def told(length: int, wrong: int) -> int:
+    """What is told of a length."""
+    return NONE - wrong if wrong <= NONE else max(0, length + wrong)
 
 
 def nearly(payload: bytes, wrong: int) -> bytes:
-    """A message, padded, whose length is wrong by so much."""
+    """A message, padded, whose length is wrong by so much, or less than a header's."""
     data = with_header(payload)
-    length = max(0, len(data) + wrong) & 0xFFFFFFFF
+    length = told(len(data), wrong) * (5 if wrong <= NONE else 1)
     return length.to_bytes(4, sys.byteorder) + data[4:] + bytes(-len(data) & 3)
 
 
@@ -78,7 +86,7 @@ PAYLOADS = st.sampled_from([0, 1, 2, 3, 4, 8, 16, 32]).flatmap(
 def attribute(kind: int, payload: bytes, wrong: int = 0) -> bytes:
     """``wrong``: by how much its length is."""
     length = 4 + len(payload)
-    said = max(0, length + wrong) & 0xFFFF
+    said = told(length, wrong) & 0xFFFF
     head = said.to_bytes(2, sys.byteorder) + kind.to_bytes(2, sys.byteorder)
     return head + payload + bytes(-length & 3)
 
@@ -102,6 +110,45 @@ HOPS = st.builds(
     lambda wrong, rest: attribute(0, bytes(4) + rest, wrong),
     WRONG, st.just(b"") | st.just(attribute(5, bytes(4))),
 ).map(lambda hop: hop[:2] + bytes(2) + hop[4:])  # fmt: skip
+HEADS = {"LINK": bytes([0] * 4 + [1] * 12), "ADDR": bytes([2] + [1] * 7)}
+NAMES = st.sampled_from([b"eth0\0", b"a\0b\0", b"\xff\xfe\0", b"", b"\0\0"])
+LINKS = st.builds(
+    lambda name, rest: HEADS["LINK"] + attribute(3, name) + rest,
+    NAMES, st.sampled_from([b"", attribute(23, bytes(30)), attribute(23, bytes(192)),
+                            attribute(16, b"\6"), attribute(16, bytes(2))]),
+)  # fmt: skip
+IFADDRS = st.builds(
+    lambda ip, cache: HEADS["ADDR"] + attribute(1, ip) + cache,
+    st.sampled_from([bytes(4), bytes(16), bytes(5), b""]),
+    st.sampled_from([b"", attribute(6, bytes(16)), attribute(6, bytes(9)), attribute(3, b"a\0b")]),
+)
+# nlctrl's answer and mptcp_pm's, with parts that are not there.
+PARTS = st.lists(st.sampled_from([0, 1, 2, 3, 4]), max_size=6, unique=True)
+FAMILIES = st.builds(
+    lambda parts, inside, name: bytes([1, 2, 0, 0]) + b"".join(
+        [attribute(2, name), attribute(1, bytes(2)), attribute(3, bytes(4)), attribute(5, bytes(4)),
+         attribute(7, attribute(1, b"".join(
+             [attribute(1, name), attribute(2, bytes(4)), b"", b"", b""][part] for part in inside
+         )))][part]
+        for part in parts
+    ),
+    PARTS, PARTS, NAMES,
+)  # fmt: skip
+ADDRESSES = st.builds(
+    lambda parts, family, more: bytes([3, 1, 0, 0]) + attribute(1, b"".join(
+        [attribute(1, family), attribute(2, b"\1"), attribute(3, bytes(4)),
+         attribute(4, bytes(more)), attribute(6, bytes(4))][part]
+        for part in parts
+    )),
+    PARTS,
+    st.sampled_from([n.to_bytes(2, sys.byteorder) for n in (2, 10, 2, 10, 0)]),
+    st.sampled_from([16, 16, 4, 17, 0]),
+)  # fmt: skip
+ACKS = st.builds(
+    lambda error, words: error.to_bytes(4, sys.byteorder, signed=True) + bytes(16)
+    + attribute(1, words),
+    st.sampled_from([0, -22, -4095, -4096, 1, -(2**31)]), NAMES,
+)  # fmt: skip
 ROUTES = st.builds(
     lambda family, hops: bytes([family]) + bytes(11) + attribute(9, b"".join(hops)),
     st.sampled_from([2, 10, 2, 10, 7]), st.lists(HOPS, max_size=4),

@@ -8,6 +8,7 @@ bytes end in a value or in one of those errors; nothing looks into the buffer af
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -228,9 +229,10 @@ def takes(name: str, messages_: list[bytes]) -> list[bytes]:
     """Those of some whole messages of which the parser makes a value."""
     found = []
     for message in messages_:
-        value = outcome(PARSERS[name], message[messages.HEADER :])
-        if value is not None and value != [] and not refused(value):
-            found.append(message)
+        with contextlib.suppress(Exception):  # what it may not raise is for the tests to find
+            value = outcome(PARSERS[name], message[messages.HEADER :])
+            if value is not None and value != [] and not refused(value):
+                found.append(message)
     return found
 
 

@@ -25,9 +25,16 @@ from mptcpd.nl.messages import Ack, Message
 from mptcpd.nl.mptcp import Address
 from tests.fuzz import datagrams, parsers
 from tests.fuzz.nl_input import (
+    ACKS as ACK_PAYLOADS,
+)
+from tests.fuzz.nl_input import (
+    ADDRESSES,
     ATTRIBUTES,
     DATAGRAMS,
     EVENT_PAYLOADS,
+    FAMILIES,
+    IFADDRS,
+    LINKS,
     NESTS,
     PAYLOAD,
     ROUTES,
@@ -37,14 +44,26 @@ from tests.fuzz.nl_input import (
     payloads,
 )
 
+# What a parser is tried with beside what all are, by a part of its name.
+OWN = {
+    "LINK": LINKS, "ADDR": IFADDRS, "ROUTE": ROUTES, "family": FAMILIES,
+    "mptcp.parse_address": ADDRESSES, "parse_error": ACK_PAYLOADS,
+}  # fmt: skip
+
 
 def inputs(name: str) -> st.SearchStrategy[bytes]:
     """What a parser is tried with: what it takes, damaged; what others take; anything."""
     seeds = parsers.PARSERS[name].seeds
     if seeds is not parsers.PAYLOADS:
         return st.binary() | hit(seeds) | hit(seeds)
+    found = PAYLOAD
     own = parsers.takes(name, parsers.EVENTS + parsers.REPLIES)
-    return PAYLOAD | payloads(own) if own else PAYLOAD
+    more = [strategy for part, strategy in OWN.items() if part in name]
+    if own:
+        more.append(payloads(own))
+    for strategy in more * 3:  # one_of chooses each as often as the others
+        found |= strategy
+    return found
 
 
 def any_bytes(name: str) -> Any:
@@ -54,8 +73,7 @@ def any_bytes(name: str) -> Any:
         parsers.check(name, data)
 
     test.__name__ = test.__qualname__ = parsers.name_of_test(name)
-    more = ROUTES if "ROUTE" in name else st.nothing()
-    return given(data=inputs(name) | more)(test)
+    return given(data=inputs(name))(test)
 
 
 for _name in parsers.PARSERS:
