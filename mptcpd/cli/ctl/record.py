@@ -39,11 +39,13 @@ def run(call: Call) -> int:
         with Ending() as ending:
             watcher = Watcher(kernel.dumps(), kernel.interfaces(), kernel.path_managers(), want)
             recorder = Recorder(watcher, args.get("interval", _INTERVAL), want.token)
-            recorder.run(ending, args.get("seconds"), args["file"])
-        from mptcpd.cli.ctl.picture import Picture
+            try:
+                recorder.run(ending, args.get("seconds"), args["file"])
+            finally:  # whatever ended it: what was seen until then is worth a picture
+                from mptcpd.cli.ctl.picture import Picture
 
-        picture = Picture(recorder.recording, recorder.when, recorder.note).svg()
-        _write(fd, picture.encode("utf-8", "replace"))
+                picture = Picture(recorder.recording, recorder.when, recorder.note).svg()
+                _write(fd, picture.encode("utf-8", "replace"))
     finally:
         os.close(fd)
     return 0

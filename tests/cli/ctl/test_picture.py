@@ -51,6 +51,12 @@ def test_areas_are_bytes() -> None:
     assert first / second == pytest.approx(4, rel=0.02)
     assert [colour for colour, _index in found] == [COLOURS[0], COLOURS[1], COLOURS[1]]
     assert back > 0
+    # The second stands on the first.
+    heights = [
+        [float(pair.split(",")[1]) for pair in element.attrib["points"].split()]
+        for element in root.iter(f"{_SVG}polygon")
+    ]
+    assert max(heights[1]) == min(heights[0])
     told = words(root)
     assert "sent, Mbit/s" in told
     assert "received, kbit/s" in told or "received, Mbit/s" in told

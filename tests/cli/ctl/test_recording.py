@@ -34,16 +34,16 @@ def total(amounts: dict[int, float]) -> float:
 
 def test_bytes_by_interval() -> None:
     taking = Taking()
-    for time, sent in ((0, 0), (1, 500), (3, 500), (4, 1500)):
+    for time, sent in ((0, 0), (1, 500), (3, 900), (4, 1900)):
         taking.look(time, connection(1, subflow(11, sent, sent // 5), sent=sent))
     recorded = taking.recording
     assert recorded.edges == [0, 1, 3, 4]
     assert recorded.length == 4
     (series,) = recorded.series.values()
-    assert series.up == {0: 500.0, 2: 1000.0}
-    assert series.down == {0: 100.0, 2: 200.0}
-    assert series.bytes == 1800
-    assert recorded.data_up == {0: 500.0, 2: 1000.0}
+    assert series.up == {0: 500.0, 1: 400.0, 2: 1000.0}
+    assert series.down == {0: 100.0, 1: 80.0, 2: 200.0}
+    assert series.bytes == 2280
+    assert recorded.data_up == {0: 500.0, 1: 400.0, 2: 1000.0}
     assert recorded.whom == {1: "client to there"}
     assert (series.born, series.gone, series.name) == (None, None, "eth0")
 
