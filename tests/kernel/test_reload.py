@@ -303,6 +303,7 @@ def test_connections_are_adopted_when_the_first_plugin_wants_them(
         (daemon.plugins / "one.py").unlink()
         daemon.reload()
         assert daemon.ends("One 1") == (40, 40, 0)
+        wait_until(daemon.asleep, "it sleeps")
         before = machine.woken(daemon.pid)
         held.pop().close()
         wait_until(lambda: not in_kernel(lone_host), "all are gone")
