@@ -87,10 +87,17 @@ class Control:
 
     def _first(self) -> None:
         """Somebody is at the door for the first time."""
-        from mptcpd.cli import control_peer
-        from mptcpd.cli.control_commands import Answers
-        from mptcpd.cli.control_server import Server
+        try:
+            import json  # noqa: F401  what the protocol needs, found missing here, once
 
+            from mptcpd.cli import control_peer
+            from mptcpd.cli.control_commands import Answers
+            from mptcpd.cli.control_server import Server
+        except ImportError as error:
+            # A user= who may not read Python's own files, or an installation that was taken away.
+            _LOG.error("The control socket is closed: %s", error)
+            self.close()
+            return
         assert self._service is not None and self._reload is not None and self._socket is not None
         loop = self._service.loop
         loop.remove_reader(self._socket.fileno())

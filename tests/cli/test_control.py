@@ -8,11 +8,13 @@ import socket
 import stat
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from mptcpd.cli.control import Control, handed_over, listen
 from mptcpd.cli.runtime import CONTROL
+from mptcpd.core.loop import Loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -182,3 +184,23 @@ def test_a_group_that_it_cannot_be_given_to(
     with listen(str(file), 12345):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "cannot be given to group 12345" in caplog.text
+
+
+def test_what_answers_cannot_be_loaded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once, and clients are told by a closed door; the daemon goes on."""
+    loop = Loop()
+    found = Control()
+    found.open(str(tmp_path), None, {})
+    found.serve(SimpleNamespace(loop=loop), SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "mptcpd.cli.control_commands", None)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / CONTROL))
+        loop.call_later(0, loop.stop)
+        loop.run()
+    with socket.socket(socket.AF_UNIX) as client, pytest.raises(OSError):
+        client.connect(str(tmp_path / CONTROL))
+    assert len(caplog.records) == 1 and "The control socket is closed" in caplog.text
+    found.close()
+    loop.close()
