@@ -39,7 +39,7 @@ def test_a_transfer(lab: object, namespaces: None, tmp_path: pathlib.Path) -> No
     client.mptcp.add_addr(SECOND)
     file = tmp_path / "picture.svg"
     file.write_text("something longer than any picture " * 10_000)
-    size = 4_000_000
+    size = 8_000_000  # a carrier's loss may be told a second late
     with running(client, "record", file, "-i", "0.05") as child:
         # It is subscribed before it looks: what happens from now on is in the picture.
         wait_until(lambda: subscribed(client) or child.poll() is not None, "it listens")
@@ -49,6 +49,7 @@ def test_a_transfer(lab: object, namespaces: None, tmp_path: pathlib.Path) -> No
         transfer = traffic.Transfer(client, server, connection, size)
         wait_until(lambda: transfer.received > size / 4, "a quarter")
         hosts.second.other.down()
+        wait_until(lambda: not hosts.second.one.running(), "the carrier is lost")
         client.mptcp.del_addr(SECOND._replace(ip=None, flags=None))
         transfer.result()
         wait_until(lambda: "CLOSED" not in said(client, "connection"), "over")
@@ -82,6 +83,16 @@ def subscribed(host: Host) -> bool:
                for row in rows)  # fmt: skip
 
 
+def waits(pid: int) -> bool:
+    """Whether a process waits for something to happen, by its system call."""
+    with open(f"/proc/{pid}/syscall") as stream:
+        return stream.read().split()[0] in _WAITING
+
+
+_WAITING = {"7", "23", "232", "270", "271", "281"}  # poll, select, epoll, x86-64
+_WAITING |= {"22", "72", "73"}  # epoll_pwait, pselect6, ppoll: arm64, riscv
+
+
 def test_ends_by_itself(lone_host: Host, tmp_path: pathlib.Path) -> None:
     file = tmp_path / "picture.svg"
     assert said(lone_host, "record", file, "-d", "0.2", "-i", "0.05") == ""
@@ -94,7 +105,7 @@ def test_ends_with_its_connection(lone_host: Host, tmp_path: pathlib.Path) -> No
     token = f"{connection.token:08x}"
     file = tmp_path / "picture.svg"
     child = lone_host.popen([*PROGRAM, "record", str(file), "token", token, "-i", "0.05"])
-    wait_until(lambda: subscribed(lone_host), "it listens")
+    wait_until(lambda: subscribed(lone_host) and waits(child.pid), "it has looked and waits")
     connection.exchange()
     connection.close()
     assert child.wait(PATIENCE) == 0
