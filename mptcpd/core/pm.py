@@ -22,6 +22,8 @@ from mptcpd.core.loop import Loop, Timer
 from mptcpd.core.network import Interface
 from mptcpd.core.ownership import Endpoint
 
+_SWEEP = 64  # timers before it is worth looking for those that are over
+
 
 class PathManager:
     """A plugin's view of the daemon.
@@ -69,6 +71,8 @@ class PathManager:
         self._loop = loop
         self._guard = guard
         self._endpoints = endpoints
+        self._timers: list[Timer] = []  # some of which may be over
+        self._sweep = _SWEEP
         self._added: set[int] = set()  # IDs of endpoints, some of which may be gone again
         self.announce = commands.announce
         self.remove = commands.remove
@@ -124,4 +128,14 @@ class PathManager:
 
         What the function raises is logged like a hook's.
         """
-        return self._loop.call_later(seconds, self._guard("call_later", function), *args)
+        if len(self._timers) >= self._sweep:
+            self._timers = [timer for timer in self._timers if timer.pending]
+            self._sweep = max(_SWEEP, 2 * len(self._timers))
+        timer = self._loop.call_later(seconds, self._guard("call_later", function), *args)
+        self._timers.append(timer)
+        return timer
+
+    def _forget_timers(self) -> None:
+        """The plugin is gone: nothing is called any more, and nothing keeps it in memory."""
+        while self._timers:
+            self._timers.pop().cancel()

@@ -84,7 +84,7 @@ class Registry:
     def dismiss(self, plugin: Plugin) -> None:
         """Call the ``exit`` of a plugin that is called no more."""
         self._guarded(plugin, "exit", plugin.exit)
-        del self._pms[id(plugin)]
+        self._pms.pop(id(plugin))._forget_timers()
 
     def pm(self, plugin: Plugin) -> PathManager:
         """The PathManager of a plugin that was admitted. Errors: KeyError."""

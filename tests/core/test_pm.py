@@ -143,3 +143,19 @@ def test_a_call_later_and_one_that_raises(
     assert called == [1]
     assert caplog.records[0].getMessage() == 'Plugin "hello": call_later failed'
     assert case.registry.failures == 1
+
+
+def test_nothing_is_called_for_a_plugin_that_is_gone(case: Case) -> None:
+    """And deadlines far off do not keep it, its module and its PathManager in memory."""
+    called: list[int] = []
+    timers = [case.pm.call_later(seconds, called.append, 1) for seconds in (0, 0, 3600)]
+    for _more in range(1000):  # over at once; they are not kept either
+        case.pm.call_later(0, int)
+    case.pm.call_later(0, case.loop.stop)
+    case.loop.run()
+    assert called == [1, 1]
+    assert [timer.pending for timer in timers] == [False, False, True]
+    case.pm.call_later(3600, int)
+    assert len(case.pm._timers) <= 1100
+    case.pm._forget_timers()
+    assert [timer.pending for timer in timers] == [False, False, False]
