@@ -29,7 +29,10 @@ WORKERS = 2
 # By where the fault is: the fuzz tests that are about it, then the others.
 FUZZ = "tests/fuzz/test_fuzz_"
 ABOUT = {
-    "nl/": [f"{FUZZ}{name}.py" for name in ("nl", "nl_ways", "byte_order", "linear")],
+    "nl/": [
+        *(f"{FUZZ}{name}.py" for name in ("nl", "nl_ways", "byte_order", "linear")),
+        "tests/fuzz/test_regressions.py",
+    ],
     "core/config": [f"{FUZZ}config.py"],
     "core/path": [f"{FUZZ}connections.py"],
     "core/connections": [f"{FUZZ}connections.py"],

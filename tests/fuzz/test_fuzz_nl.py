@@ -63,6 +63,10 @@ EDGES = {
         bytes([1, 2, 0, 0]) + attribute(2, b"a") + attribute(1, bytes(2)) + attribute(7, group)
         for group in (nest((1, b"b")), nest((2, bytes(4))))
     ],
+    "diag.parse_connection": [
+        bytes([family]) + bytes(71) + attribute(2, bytes(96)) for family in (2, 7, 10)
+    ],
+    "rtnl.parse RTM_NEWLINK": [bytes(15), bytes(4)],
     "mptcp.parse_address": [
         bytes([3, 1, 0, 0]) + address
         for address in (
@@ -139,6 +143,8 @@ def by_the_letter(data: bytes, header: int, width: int) -> list[tuple[bytes, byt
 
 @example(attribute(1, b"", -1))
 @example(attribute(1, b"", 1))
+@example(attribute(1, b"a") + attribute(2, b"b"))
+@example(attribute(0x8001, b""))
 @given(ATTRIBUTES | NESTS | PAYLOAD)
 def test_attributes_are_where_the_header_says(data: bytes) -> None:
     found = by_the_letter(data, 4, 2)
