@@ -22,4 +22,5 @@ def test_a_day_in_the_life(lab: Lab) -> None:
 
 def test_growth() -> None:
     samples = [Sample(kib, 10) for kib in (100, 200, 300, 310, 305, 300, 320, 290)]
-    assert growth(samples) == 320 - 200
+    assert growth(samples) == 290 - 300
+    assert growth(samples + [Sample(900, 10)] * 4) == 592
