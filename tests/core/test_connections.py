@@ -364,19 +364,24 @@ class ScriptedDiag:
     ``bound``: the interface that the connection's program bound it to."""
 
     def __init__(
-        self, *flows: diag.Subflow, missed: tuple[diag.Subflow, ...] = (), bound: int = 0
+        self,
+        *flows: diag.Subflow,
+        missed: tuple[diag.Subflow, ...] = (),
+        bound: int = 0,
+        there: bool = True,
     ) -> None:
-        self.flows, self.missed, self.bound = flows, missed, bound
+        self.flows, self.missed, self.bound, self.there = flows, missed, bound, there
 
     def connections(self) -> Iterator[diag.Connection]:
         path = path_of(LOCAL, REMOTE)
-        yield diag.Connection(path, diag.TCP_ESTABLISHED, self.bound, 0, 1, TOKEN, 0, b"")
+        if self.there:
+            yield diag.Connection(path, diag.TCP_ESTABLISHED, self.bound, 0, 1, TOKEN, 0, b"")
 
     def subflows(self) -> Iterator[diag.Subflow]:
         yield from self.flows
 
     def connection(self, token: int) -> diag.Connection | None:
-        return next(self.connections()) if token == TOKEN else None
+        return next(self.connections(), None) if token == TOKEN else None
 
     def subflow(self, path: diag.Path, ifindex: int = 0) -> diag.Subflow | None:
         for flow in (*self.flows, *self.missed):
@@ -445,6 +450,15 @@ def test_a_bound_subflow_that_slips_past_the_dump_is_not_gone(case: Case) -> Non
     assert resync(ScriptedDiag(missed=(first, second), bound=2), case.table) == Outcome()
     assert len(case.connection.subflows) == 2
     assert case.noting.calls == []
+
+
+def test_events_older_than_the_comparison_open_nothing_again(established: Case) -> None:
+    """They waited in the queue while the kernel was found to have the connection no more."""
+    assert resync(ScriptedDiag(there=False), established.table) == Outcome(0, 1)
+    established.noting.calls.clear()
+    assert established.move("created", "established") == []
+    established.table.settled()
+    assert established.move("established") == [NEW, UP]  # another one with that token
 
 
 def test_a_lost_change_of_priority(established: Case) -> None:

@@ -43,6 +43,7 @@ BAD = [
     ("[interface x]\ncolour=red", 2, "unknown key; allowed: enabled, flags, max-addresses, family"),
     ("[interface x]\n\nflags=subflow,fast", 3, 'unknown address flag "fast"'),
     ("[interface x]\nflags=signal,fullmesh", 2, "exclude each other"),
+    ("[interface x]\nflags=subflow,signal,fullmesh", 2, "exclude each other"),
     ("[interface x]\nenabled=maybe", 2, '"maybe" is neither yes nor no'),
     ("[interface x]\nmax-addresses=0", 2, '"0" is no number of addresses; allowed: 1 to 255'),
     ("[interface x]\nmax-addresses=256", 2, "allowed: 1 to 255"),

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from mptcpd.nl import attrs, genl, messages, mptcp_event
@@ -210,3 +212,35 @@ def test_an_overrun_goes_through() -> None:
 
     with pytest.raises(Overrun):
         EventReader(Lost(), FAMILY).receive(lambda event: None, lambda error: None)
+
+
+class Closings:
+    """``Quick`` for CLOSED alone: which tokens it was given."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def created(self, *_event: object) -> bool:
+        return False
+
+    def established(self, token: int) -> bool:
+        return False
+
+    def closed(self, token: int) -> bool:
+        self.tokens.append(token)
+        return True
+
+
+def test_what_the_quick_way_must_not_take() -> None:
+    """A CLOSED that says to be longer than what came, and one with a broken attribute behind."""
+    whole = datagram(CLOSED)
+    longer = (len(whole) + 8).to_bytes(4, sys.byteorder) + whole[4:]
+    broken = messages.build(
+        FAMILY, 0, 0, 0, mptcp_event.build(CLOSED) + nlattr.pack(2, u.MPTCP_ATTR_ERROR)
+    )
+    quick = Closings()
+    errors: list[DecodeError] = []
+    reader = EventReader(Slots([longer, broken, whole]), FAMILY)
+    assert reader.receive(lambda event: pytest.fail(f"{event}"), errors.append, quick) == 3
+    assert len(errors) == 2
+    assert quick.tokens == [CLOSED.token]
