@@ -9,7 +9,7 @@ import re
 import pytest
 
 from lab import Call
-from mptcpd.nl import capabilities
+from mptcpd.nl import capabilities, libc
 from mptcpd.nl.capabilities import NAMES, Sets, words
 
 HEADER = pathlib.Path("/usr/include/linux/capability.h")
@@ -76,3 +76,36 @@ def test_given_up_for_good() -> None:
     if had >> 8 & 1:
         assert seen["Bnd"] & ~(1 << 12) == 0
     assert capabilities.get().permitted == had, "only the child's"
+
+
+def test_what_changes_nothing_is_allowed_to_everybody() -> None:
+    before = status()
+    capabilities.put(capabilities.get())
+    capabilities.keep_over_setuid(False)
+    capabilities.clear_ambient()  # nobody gave us any
+    assert status() == before
+
+
+def test_refusals_carry_the_kernels_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError) as caught:
+        capabilities.drop_bounding(64)
+    assert caught.value.errno in (errno.EINVAL, errno.EPERM)
+    monkeypatch.setattr(capabilities, "_VERSION", 1)
+    for refused in (capabilities.get, lambda: capabilities.put(Sets(0, 0))):
+        with pytest.raises(OSError) as caught:
+            refused()
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_a_kernel_with_as_many_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libc, "prctl", lambda *_arguments: 1)
+    assert list(capabilities.bounding()) == list(range(64))
+
+
+def test_a_question_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: int) -> int:
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(libc, "prctl", refuse)
+    with pytest.raises(PermissionError):
+        list(capabilities.bounding())

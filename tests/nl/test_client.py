@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mptcpd.nl import attrs, genl, mptcp, rtnl
+from mptcpd.nl import attrs, genl, mptcp, rtnl, rtnl_rule
 from mptcpd.nl import uapi as u
 from mptcpd.nl.client import MptcpClient, RouteClient
 from mptcpd.nl.errors import DecodeError, KernelError, NetlinkError, Unavailable
@@ -295,6 +295,21 @@ def test_routes() -> None:
     body = rtnl.get_routes(AF_INET6)
     assert socket.asked == [
         Asked("dump", u.RTM_GETROUTE, body, "RTM_GETROUTE", None, None, rtnl.RTMSG)
+    ]
+
+
+def rule(family: int) -> bytes:
+    """struct fib_rule_hdr: everything to the table local."""
+    return struct.pack("=8BI", family, 0, 0, 0, 255, 0, 0, u.FR_ACT_TO_TBL, 0)
+
+
+def test_rules() -> None:
+    socket = Scripted([rule(AF_INET6), rule(28), rule(AF_INET6)])
+    found = RouteClient(socket).rules(AF_INET6)
+    assert [one.table for one in found] == [255, 255]
+    body = rtnl_rule.get_rules(AF_INET6)
+    assert socket.asked == [
+        Asked("dump", u.RTM_GETRULE, body, "RTM_GETRULE", None, None, rtnl_rule.RULE)
     ]
 
 

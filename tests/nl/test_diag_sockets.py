@@ -105,10 +105,11 @@ def test_malformed(parse: object, data: bytes, words: str) -> None:
 
 def test_no_more_shapes_than_some_are_remembered() -> None:
     for size in range(100):
-        assert parse_mptcp(answer((8, bytes(size)), (u.INET_DIAG_INFO, info(size)))).token == size
-        assert parse_tcp(answer((8, bytes(size)), ulp(*MPTCP))).token == 0xDEADBEEF
-    assert len(diag_sockets._MPTCP) <= 64
-    assert len(diag_sockets._TCP) <= 64
+        more = (8, bytes(4 * size))  # each makes a message of another length
+        assert parse_mptcp(answer(more, (u.INET_DIAG_INFO, info(size)))).token == size
+        assert parse_tcp(answer(more, ulp(*MPTCP))).token == 0xDEADBEEF
+    assert len(diag_sockets._MPTCP) == 64
+    assert len(diag_sockets._TCP) == 64
 
 
 @pytest.mark.parametrize("flavour", ["ipv4", "ipv6"])

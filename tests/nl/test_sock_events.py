@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import socket
 from collections.abc import Callable, Iterator
 
@@ -151,3 +152,11 @@ def test_a_group_that_is_not_there() -> None:
         EventSocket(u.NETLINK_ROUTE, (1 << 20,))
     assert caught.value.errno == errno.EINVAL
     gc.collect()
+
+
+def test_the_queue_may_be_made_larger_later(events: Callable[..., EventSocket]) -> None:
+    one = events(receive_buffer=8192)
+    with socket.socket(fileno=os.dup(one.fileno())) as same:
+        before = same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        one.resize(65536)
+        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > before
