@@ -36,9 +36,11 @@ _LINK = {
 _IFADDR = {6: "4I", 8: "I", 9: "I"}  # IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY
 _ROUTE = {3: "I", 4: "I", 6: "I", 9: "multipath", 12: "8I", 15: "I"}  # RTA_*
 _MPTCP_INFO = "8BIIQQQ4BIQQQQ4BIII"
+# struct tcp_info as far as tcpi_rehash.
+_TCP_INFO = "8B24I4Q6I4Q2I2Q6I"
 _SUBFLOW = {1: "I", 2: "I", 3: "I", 4: "Q", 5: "I", 6: "I", 7: "H", 8: "I"}
 _CONNECTIONS = {2: _MPTCP_INFO, 15: "I", 21: "Q"}
-_SUBFLOWS = {15: "I", 19: {3: _SUBFLOW}, 21: "Q"}
+_SUBFLOWS = {2: _TCP_INFO, 15: "I", 19: {3: _SUBFLOW}, 21: "Q"}
 _DIAG = "4B4s32sIII5I"  # struct inet_diag_msg
 _DIAG_REQUEST = "4BI4s32sIII"  # struct inet_diag_req_v2
 
