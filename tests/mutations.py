@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 TOP = Path(__file__).resolve().parent.parent
-LOOP = 60  # seconds of CPU after which the tests that should see a fault are taken to loop
+LOOP = 20  # seconds of CPU after which the tests that should see a fault are taken to loop
 WORKERS = 2
 # By where the fault is: the fuzz tests that are about it, then the others.
 FUZZ = "tests/fuzz/test_fuzz_"
@@ -251,7 +251,7 @@ def apply(mutation: Mutation, top: Path) -> None:
     file.write_text(changed)
 
 
-def sees(top: Path, tests: list[str], limit: int = 600) -> str | None:
+def sees(top: Path, tests: list[str], limit: int = 150) -> str | None:
     """The test that fails on the tree at ``top``, or None; ``limit`` in seconds of CPU."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     run = subprocess.run(
