@@ -108,8 +108,7 @@ def main(seconds: float) -> int:
         lost = (
             drops
             or min(counts["created"], counts["established"], counts["closed"]) < ends
-            or (opened - closed, table) != (TOKENS * HELD, TOKENS * HELD)
-            or closed < ends
+            or (opened, closed, table) != (ends + TOKENS * HELD, ends, TOKENS * HELD)
         )
         print("SOMETHING WAS LOST" if lost else "nothing was lost")
     return 1 if lost else 0

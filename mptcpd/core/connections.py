@@ -110,7 +110,7 @@ class Connections:
         self, token: int, path: bytes, flags: int | None, server_side: int | None
     ) -> bool:
         """CREATED of a connection that is not in the table yet."""
-        if token in self.by_token or self._gone:
+        if token in self.by_token or self._gone or not token:
             return False
         self._open(token, normal(path), flags, server_side, u.MPTCP_EVENT_CREATED)
         return True
@@ -135,7 +135,7 @@ class Connections:
         connection = self.by_token.get(token)
         if connection is not None:
             self._move(connection, kind)
-        elif kind != u.MPTCP_EVENT_CLOSED and token not in self._gone:
+        elif kind != u.MPTCP_EVENT_CLOSED and token and token not in self._gone:
             self._open(token, pack_path(event), event.flags, event.server_side, kind)
 
     def _open(

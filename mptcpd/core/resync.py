@@ -111,6 +111,8 @@ class _Resync:
         if not found.inode and found.closed:  # nearly all have an inode, which is quicker to see
             return
         token, mark = found.token, _SEEN
+        if not token:  # it was given back while the dump ran
+            return
         if token not in self._table.by_token:
             if found.flags & u.MPTCP_INFO_FLAG_FALLBACK:
                 mark = _PLAIN  # it had no CREATED and will never have another subflow
@@ -122,7 +124,7 @@ class _Resync:
 
     def _subflow(self, flow: diag.Subflow) -> None:
         flags, token = flow.flags, flow.token
-        if not flags & _UP:
+        if not flags & _UP or not token:
             return  # a join that is still under way: SUB_ESTABLISHED will tell of it
         mark = self._marks.get(token, 0)
         if flags & (u.MPTCP_SUBFLOW_FLAG_FULLY_ESTABLISHED | _JOINED):

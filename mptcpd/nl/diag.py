@@ -57,7 +57,9 @@ class Path(NamedTuple):
 class Connection(NamedTuple):
     """An MPTCP socket.
 
-    token  names the connection          state  TCP_*
+    token  names the connection; 0 once the kernel has given it back (a peer's MP_FASTCLOSE, or the
+           end of the connection while the dump ran: net/mptcp/token.c, mptcp_token_destroy)
+    state  TCP_*
     inode  0 while no file refers to it: not accepted yet, or closed by its program
     flags  MPTCP_INFO_FLAG_*             uid    of the program that opened it
     info   struct mptcp_info as sent; its length tells the kernel's version of it

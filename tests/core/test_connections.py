@@ -369,13 +369,15 @@ class ScriptedDiag:
         missed: tuple[diag.Subflow, ...] = (),
         bound: int = 0,
         there: bool = True,
+        token: int = TOKEN,
     ) -> None:
         self.flows, self.missed, self.bound, self.there = flows, missed, bound, there
+        self.token = token
 
     def connections(self) -> Iterator[diag.Connection]:
         path = path_of(LOCAL, REMOTE)
         if self.there:
-            yield diag.Connection(path, diag.TCP_ESTABLISHED, self.bound, 0, 1, TOKEN, 0, b"")
+            yield diag.Connection(path, diag.TCP_ESTABLISHED, self.bound, 0, 1, self.token, 0, b"")
 
     def subflows(self) -> Iterator[diag.Subflow]:
         yield from self.flows
@@ -459,6 +461,15 @@ def test_events_older_than_the_comparison_open_nothing_again(established: Case) 
     assert established.move("created", "established") == []
     established.table.settled()
     assert established.move("established") == [NEW, UP]  # another one with that token
+
+
+def test_a_connection_whose_token_was_given_back_is_none(case: Case) -> None:
+    """The kernel does so when a connection ends, be it while the dump looks at it."""
+    its = flow(LOCAL, AS_CLIENT)._replace(token=0)
+    assert resync(ScriptedDiag(its, token=0), case.table) == Outcome()
+    case.table.take(event(u.MPTCP_EVENT_ESTABLISHED, 0, LOCAL, REMOTE))
+    assert not case.table.created(0, b"", 0, 0)
+    assert (case.table.by_token, case.noting.calls) == ({}, [])
 
 
 def test_a_lost_change_of_priority(established: Case) -> None:

@@ -101,6 +101,8 @@ class Kernel:
         for truth in [*self.open.values(), *self.lingering, *self.plain]:
             if truth.token not in self.hidden:
                 yield self._connection(truth)
+        # One that ends while it is looked at has no token any more.
+        yield self._connection(Truth(0, self.path(False), False, False))
 
     def subflows(self) -> Iterator[diag.Subflow]:
         self.between()
