@@ -104,7 +104,8 @@ class Plugin:
         """A subflow was established, by either side. The first one has no such call."""
 
     def subflow_closed(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
-        """A subflow closed, the first one too, or failed to come up; see its ``error``."""
+        """A subflow closed, the first one too, or failed to come up; see its ``error``. It is 0 and
+        the local port, too, if one that was asked for is not there, and its news was lost."""
 
     def subflow_priority(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
         """The peer changed a subflow's ``backup``."""

@@ -167,7 +167,7 @@ class ConnectionCommands:
             )
 
         self._with_id(connection, here, ident, local_id is None, create)
-        connection.note_backup(here, there, backup)
+        connection.note_asked(here, there, backup)
 
     def destroy_subflow(self, connection: Connection, subflow: Subflow) -> None:
         """Close a subflow. Errors: KernelError "subflow not found" (ESRCH)."""

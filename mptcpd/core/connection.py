@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from mptcpd.core.address import SockAddr
+from mptcpd.core.address import IP, SockAddr
 from mptcpd.core.path import unpack_local, unpack_path, unpack_remote
 
 ABSENT, CREATED, ESTABLISHED = range(3)  # states
+Pair: TypeAlias = tuple[IP, SockAddr]  # a local IP, and a remote address with its port
 
 _RECENT = 16  # closed subflows that a connection remembers, to know a repeated SUB_CLOSED
 
@@ -147,8 +148,10 @@ class Connection:
         """As ``put``, with what ``pack_rest`` made of it."""
         self._flows = self._all()
         self._flows[path] = rest
-        if self._more is not None and path in self._more.recent:
-            self._more.recent.remove(path)
+        if self._more is not None:
+            if path in self._more.recent:
+                self._more.recent.remove(path)
+            self._heard_of(path)
 
     def drop(self, path: bytes) -> Subflow | None:
         """Take a subflow out and remember that it was closed."""
@@ -157,22 +160,41 @@ class Connection:
         recent.append(path)
         del recent[:-_RECENT]
         rest = self._flows.pop(path, None)
+        if rest is None:  # it did not come up
+            self._heard_of(path)
         return None if rest is None else _unpacked(path, rest)
 
     def closed_before(self, path: bytes) -> bool:
         """Whether this subflow was closed not long ago."""
         return self._more is not None and path in self._more.recent
 
-    def note_backup(self, local: SockAddr, remote: SockAddr, backup: bool) -> None:
-        """Record whether the subflow that we ask for from here to there is to be a backup.
+    def note_asked(self, local: SockAddr, remote: SockAddr, backup: bool) -> None:
+        """Record that we asked for a subflow from here to there, and whether as a backup.
 
         The event that it came up tells only what the peer asked for (subflow->backup; ours is
         subflow->request_bkup, which no event has).
         """
+        more, pair = self._rest(), (local.ip, remote)
+        more.asked[pair] = object()
         if backup:
-            self._rest().backups.add((local.ip, remote))
-        elif self._more is not None:
-            self._more.backups.discard((local.ip, remote))
+            more.backups.add(pair)
+        else:
+            more.backups.discard(pair)
+
+    @property
+    def asked(self) -> Mapping[Pair, object]:
+        """Subflows that we asked for and that neither came up nor failed yet, as far as was told.
+
+        The value tells a request from an earlier one for the same pair.
+        """
+        return _NO_PAIRS if self._more is None else self._more.asked
+
+    def give_up(self, pair: Pair, request: object) -> bool:
+        """Await this subflow no more; False if that is another request, or not awaited."""
+        if self.asked.get(pair) is not request:
+            return False
+        self._rest().asked.pop(pair, None)
+        return True
 
     def asked_backup(self, subflow: Subflow) -> bool:
         """Whether we asked for this subflow as a backup."""
@@ -187,6 +209,13 @@ class Connection:
         """Record what the peer announced under this address ID; None: removed."""
         _note(self._rest().remote_addresses, ident, address)
 
+    def _heard_of(self, path: bytes) -> None:
+        """What became of a subflow that we may have asked for is known."""
+        asked = self._rest().asked
+        if asked:
+            local, remote = unpack_path(path)
+            asked.pop((local.ip, remote), None)
+
     def _all(self) -> dict[bytes, int]:
         return {self._path: 0} if self._flows is None else self._flows
 
@@ -199,16 +228,18 @@ class Connection:
 class _More:
     """What few connections have: a connection makes it when there is something to remember."""
 
-    __slots__ = ("announced", "backups", "recent", "remote_addresses")
+    __slots__ = ("announced", "asked", "backups", "recent", "remote_addresses")
 
     def __init__(self) -> None:
         self.announced: dict[int, SockAddr] = {}
         self.remote_addresses: dict[int, SockAddr] = {}
         self.recent: list[bytes] = []  # paths that were closed
-        self.backups: set[tuple[Any, SockAddr]] = set()
+        self.asked: dict[Pair, object] = {}
+        self.backups: set[Pair] = set()
 
 
 _NOTHING: dict[int, SockAddr] = {}
+_NO_PAIRS: Mapping[Pair, object] = MappingProxyType({})
 
 
 def _note(table: dict[int, SockAddr], ident: int, address: SockAddr | None) -> None:

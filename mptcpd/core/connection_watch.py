@@ -285,6 +285,8 @@ class ConnectionWatch:
             if self._again is None:
                 self._again = self._loop.call_later(_RETRY, self._resync_when_quiet)
             return
+        if self._table.doubtful:
+            self._drain()  # or they would wait for the next event
         self.resyncs += 1
         self.found = Outcome(*map(sum, zip(self.found, outcome, strict=True)))
         now = time.monotonic()

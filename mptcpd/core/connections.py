@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from mptcpd.core.address import SockAddr, from_packed
-from mptcpd.core.connection import ABSENT, CREATED, ESTABLISHED, Connection, Subflow
+from mptcpd.core.connection import ABSENT, CREATED, ESTABLISHED, Connection, Pair, Subflow
 from mptcpd.core.path import normal, pack_path, unpack_path
 from mptcpd.nl import uapi as u
 from mptcpd.nl.mptcp_event import Event
@@ -56,6 +56,7 @@ class Connections:
     by_token    the table; others read it
     unmatched   events of subflows and addresses whose connection is not in the table
     failed_joins  subflows that were asked for and did not come up
+    doubtful    those of which a resync found nothing, be it that an event waits which tells more
     """
 
     def __init__(self, listener: Listener, ended: Callable[[Connection], None]) -> None:
@@ -67,6 +68,7 @@ class Connections:
         self.failed_joins = 0
         # What a resync found to be gone, connections and subflows; until ``settled``.
         self._gone: set[int | tuple[int, bytes]] = set()
+        self.doubtful: list[tuple[Connection, Pair, object]] = []
         # TRANSITIONS, with the hooks as functions and beside each the state that a plugin sees
         # with it: new_connection comes before established.
         self._steps = {
@@ -281,6 +283,11 @@ class Connections:
         if known is not None:
             self._listener.subflow_closed(connection, known._replace(error=0))
 
+    def doubt(self, connection: Connection, pair: Pair, request: object) -> None:
+        """A subflow that was asked for and that the kernel has not. It has failed, unless it has
+        come up or an event that waits tells of it."""
+        self.doubtful.append((connection, pair, request))
+
     def tell_again(self, connection: Connection) -> None:
         """Tell of a connection as if it had just been found: its plugin is new to it.
 
@@ -313,6 +320,14 @@ class Connections:
         was established which it found to be gone.
         """
         self._gone.clear()
+        doubtful, self.doubtful = self.doubtful, []
+        for connection, pair, request in doubtful:
+            if self.by_token.get(connection.token) is not connection:
+                continue
+            if connection.give_up(pair, request):
+                self.failed_joins += 1
+                ip, remote = pair
+                self._listener.subflow_closed(connection, Subflow(SockAddr(ip), remote, error=0))
 
 
 def _subflow(event: Event, path: bytes) -> Subflow:

@@ -9,10 +9,10 @@ that a peer who refuses is not asked for ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from mptcpd.core.address import IP, SockAddr
-from mptcpd.core.connections import Connection, Subflow
+from mptcpd.core.connection import Connection, Pair, Subflow
 from mptcpd.core.ids import NoFreeId
 from mptcpd.core.network import Interface
 from mptcpd.core.renewal import Renewals
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 # millisecond for each; with 5,000 of them nothing else would happen for three seconds (measured).
 TURN = 32
 RELEASE = 60.0  # seconds from the loss of an address until its ID is given to another
-
-Pair: TypeAlias = tuple[IP, SockAddr]  # a local IP, and a remote address with its port
 
 
 class _Tried:

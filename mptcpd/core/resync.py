@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from mptcpd.core.connection import Connection, ifindex_of, is_backup, pack_rest
+from mptcpd.core.connection import Connection, Pair, ifindex_of, is_backup, pack_rest
 from mptcpd.core.connections import Connections
 from mptcpd.core.path import pack_path, unpack_path
 from mptcpd.nl import diag
@@ -77,9 +77,16 @@ class _Resync:
         self._others: dict[int, dict[bytes, int]] = {}
         # The interfaces that programs bound their connections to, by token.
         self._bound: dict[int, int] = {}
+        # Subflows that are on their way.
+        self._under_way: set[tuple[int, Pair]] = set()
 
     def run(self, catch_up: Callable[[], object]) -> Outcome:
         known = list(self._table.by_token)
+        asked = [
+            (connection, pair, request)
+            for connection in self._table.by_token.values()
+            for pair, request in connection.asked.items()
+        ]
         for found in self._kernel.connections():
             self._connection(found)
         for flow in self._kernel.subflows():
@@ -104,6 +111,9 @@ class _Resync:
             if connection is not None:
                 self._table.forget(connection)
                 closed += 1
+        for connection, pair, request in asked:
+            if (connection.token, pair) not in self._under_way:
+                self._table.doubt(connection, pair, request)
         more, less = (sum(each[index] for each in changed) for index in (0, 1))
         return Outcome(len(self._fresh), closed, more, less)
 
@@ -124,8 +134,12 @@ class _Resync:
 
     def _subflow(self, flow: diag.Subflow) -> None:
         flags, token = flow.flags, flow.token
-        if not flags & _UP or not token:
-            return  # a join that is still under way: SUB_ESTABLISHED will tell of it
+        if not token:
+            return
+        if not flags & _UP:  # a join that is still under way: an event will tell of it
+            local, remote = unpack_path(pack_path(flow.path))
+            self._under_way.add((token, (local.ip, remote)))
+            return
         mark = self._marks.get(token, 0)
         if flags & (u.MPTCP_SUBFLOW_FLAG_FULLY_ESTABLISHED | _JOINED):
             mark |= _ESTABLISHED

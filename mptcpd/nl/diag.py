@@ -37,6 +37,8 @@ TCP_NEW_SYN_RECV = 12
 CONNECTED = 0xFFF & ~sum(
     1 << state for state in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_TIME_WAIT, TCP_CLOSE, TCP_LISTEN)
 )
+# Subflows: those that are connected, and those that are on their way.
+SUBFLOWS = CONNECTED | 1 << TCP_SYN_SENT
 LISTENING = 1 << TCP_LISTEN
 
 _INFO_FLAGS, _INFO_TOKEN = 8, 12  # offsets in struct mptcp_info

@@ -40,7 +40,7 @@ class DiagClient:
         for payload in self.dump(u.IPPROTO_MPTCP, states):
             yield diag.parse_connection(payload)
 
-    def subflows(self, states: int = diag.CONNECTED) -> Iterator[diag.Subflow]:
+    def subflows(self, states: int = diag.SUBFLOWS) -> Iterator[diag.Subflow]:
         """All TCP sockets in these states that are subflows. Needs CAP_NET_ADMIN to see any."""
         for payload in self.dump(u.IPPROTO_TCP, states):
             subflow = diag.parse_subflow(payload)

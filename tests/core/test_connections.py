@@ -279,7 +279,7 @@ def test_priority(established: Case) -> None:
 def test_a_backup_that_we_asked_for(established: Case) -> None:
     """The kernel's event tells only what the peer asked for."""
     for asked in (True, False):
-        established.connection.note_backup(sockaddr("10.0.2.1"), sockaddr(REMOTE), asked)
+        established.connection.note_asked(sockaddr("10.0.2.1"), sockaddr(REMOTE), asked)
         established.second(backup=0)
         assert established.subflow.backup is asked
         established.second_closed()

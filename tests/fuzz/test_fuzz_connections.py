@@ -22,7 +22,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mptcpd.core.address import SockAddr
+from mptcpd.core.address import SockAddr, from_packed
+from mptcpd.core.connection import Pair
 from mptcpd.core.connections import Connection, Connections, Subflow
 from mptcpd.core.resync import resync
 from mptcpd.nl import diag
@@ -43,6 +44,7 @@ class Flow:
         self, path: diag.Path, ids: tuple[int, int] = (0, 0), backup: bool = False
     ) -> None:
         self.path, self.ids, self.backup = path, ids, backup
+        self.whose: Connection | None = None  # of those asked for, who awaits it
 
     def fields(self) -> dict[str, Any]:
         """What events tell of it."""
@@ -61,6 +63,7 @@ class Truth:
         self.token, self.path, self.server, self.mapped = token, path, server, mapped
         self.established = False
         self.flows: dict[int, Flow] = {0: Flow(path)}
+        self.tried: list[Flow] = []  # asked for by the plugin, and neither up nor failed yet
         self.addresses: dict[int, tuple[bytes, int]] = {}
         self.role_known = True  # the table could hear of it, or see it in the first subflow
         self.whole = True  # every event about its addresses was delivered, in order
@@ -111,7 +114,8 @@ class Kernel:
                 if -truth.token * 16 - number % 16 not in self.hidden:
                     yield self._subflow(truth, number, flow)
             # A join that is still under way belongs to nobody's list.
-            yield diag.Subflow(self.path(False), diag.TCP_ESTABLISHED, 0, truth.token, JOINED, 1, 1)
+            for path in [self.path(False), *(flow.path for flow in truth.tried)]:
+                yield diag.Subflow(path, diag.TCP_SYN_SENT, 0, truth.token, JOINED, 1, 1)
 
     def connection(self, token: int) -> diag.Connection | None:
         for truth in [*self.open.values(), *self.lingering, *self.plain]:
@@ -149,6 +153,11 @@ def plain(path: diag.Path) -> tuple[bytes, int, bytes, int]:
     return local[-4:], local_port, remote[-4:], remote_port
 
 
+def pair(path: diag.Path) -> Pair:
+    """As those who ask for a subflow name it."""
+    return from_packed(path.local_ip, 0).ip, from_packed(path.remote_ip, path.remote_port)
+
+
 def ends(subflow: Subflow) -> tuple[bytes, int, bytes, int]:
     local, remote = subflow.local, subflow.remote
     return local.packed, local.port, remote.packed, remote.port
@@ -162,6 +171,7 @@ class Witness:
         self.established: set[int] = set()
         self.failed: set[tuple[bytes, int, bytes, int]] = set()  # subflows that never came up
         self.ended: list[int] = []
+        self.asked: dict[Pair, int] = {}  # subflows whose outcome is awaited, of which token
 
     def new_connection(self, connection: Connection) -> None:
         assert connection.token not in self.open
@@ -181,6 +191,9 @@ class Witness:
     def connection_closed(self, connection: Connection) -> None:
         del self.open[connection.token]
         self.established.discard(connection.token)
+        self.asked = {
+            pair: token for pair, token in self.asked.items() if token != connection.token
+        }
         self.ended.append(connection.token)
 
     def new_subflow(self, connection: Connection, subflow: Subflow) -> None:
@@ -189,11 +202,16 @@ class Witness:
         assert subflow.error is None
         assert subflow in connection.subflows.values()
         known[ends(subflow)] = subflow.backup
+        self.asked.pop((subflow.local.ip, subflow.remote), None)
 
     def subflow_closed(self, connection: Connection, subflow: Subflow) -> None:
         known = self.open[connection.token]
         assert subflow.error is not None
         assert ends(subflow) not in map(ends, connection.subflows.values())
+        asked = self.asked.pop((subflow.local.ip, subflow.remote), None)
+        if not subflow.local.port:  # the news of it was lost
+            assert asked == connection.token and subflow.error == 0
+            return
         if ends(subflow) not in known:
             assert subflow.error
             assert ends(subflow) not in self.failed
@@ -279,6 +297,37 @@ class Machine(RuleBasedStateMachine):
         else:
             self.kernel.tell(u.MPTCP_EVENT_SUB_ESTABLISHED, truth, **flow.fields())
             truth.flows[max(truth.flows, default=0) + 1] = flow
+
+    @precondition(lambda self: self.kernel.open)
+    @rule(number=PICK)
+    def asks(self, number: int) -> None:
+        """The plugin wants a subflow as soon as there may be one, and the kernel tries."""
+        self.establishes(number)
+        self.reads(len(self.kernel.queue))
+        truth = self.pick(number)
+        connection = self.table.by_token.get(truth.token)
+        if connection is None or not connection.established:
+            return
+        flow = Flow(self.kernel.path(truth.mapped), (1, 2))
+        flow.whose = connection
+        truth.tried.append(flow)
+        local, remote = pair(flow.path)
+        connection.note_asked(SockAddr(local), remote, False)
+        self.witness.asked[local, remote] = truth.token
+
+    @precondition(lambda self: any(truth.tried for truth in self.kernel.open.values()))
+    @rule(number=PICK, error=st.sampled_from([0, 111]), lost=st.booleans())
+    def what_was_asked_for_ends(self, number: int, error: int, lost: bool) -> None:
+        trying = [truth for truth in self.kernel.open.values() if truth.tried]
+        truth = trying[number % len(trying)]
+        flow = truth.tried.pop(0)
+        if error:
+            self.kernel.tell(u.MPTCP_EVENT_SUB_CLOSED, truth, **flow.fields(), error=error)
+        else:
+            self.kernel.tell(u.MPTCP_EVENT_SUB_ESTABLISHED, truth, **flow.fields())
+            truth.flows[max(truth.flows, default=0) + 1] = flow
+        if lost:
+            self.inexact([self.kernel.queue.pop()])
 
     @precondition(lambda self: self.kernel.open)
     @rule(number=PICK, which=PICK, error=st.sampled_from([0, 104]), times=st.integers(1, 2))
@@ -394,6 +443,7 @@ class Machine(RuleBasedStateMachine):
         table, there = self.table.by_token, self.kernel.open
         unknown = [truth for token, truth in there.items() if token not in table]
         resync(self.kernel, self.table, lambda: self.reads(count))
+        self.reads(0)  # as the daemon does, for what it doubts
         for truth in unknown:  # as the subflows were when they were dumped
             truth.whole, truth.role_known = False, 0 in truth.flows
 
@@ -413,6 +463,10 @@ class Machine(RuleBasedStateMachine):
         assert table.keys() == kernel.open.keys() == self.witness.open.keys()
         for token, truth in kernel.open.items():
             connection = table[token]
+            # It may have been taken for gone since then, and adopted.
+            awaited = {pair(flow.path) for flow in truth.tried if flow.whose is connection}
+            told = {pair for pair, whose in self.witness.asked.items() if whose == token}
+            assert connection.asked.keys() == awaited == told
             assert connection.established == (token in self.witness.established)
             if truth.flows or truth.whole:  # without a subflow there is nothing to see it by
                 assert connection.established == truth.established

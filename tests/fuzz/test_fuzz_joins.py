@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mptcpd.core import joins
 from mptcpd.core.address import SockAddr, sockaddr
-from mptcpd.core.connection import Subflow
-from mptcpd.core.joins import Joins, Pair
+from mptcpd.core.connection import Pair, Subflow
+from mptcpd.core.joins import Joins
 from mptcpd.core.renewal import IN_TIME, Renewals
 from mptcpd.nl.errors import KernelError
 

@@ -6,6 +6,7 @@ outcomes are this kernel's.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from collections.abc import Callable, Iterator
@@ -18,8 +19,13 @@ from lab import traffic
 from mptcpd.core.connections import Connection
 from mptcpd.core.owners import CONNECTION_HOOKS, LISTENER_HOOKS
 from mptcpd.core.pm import PathManager
+from mptcpd.nl import bpf
 from mptcpd.nl import uapi as u
+from mptcpd.nl.diag import TCP_SYN_SENT
+from mptcpd.nl.diag_client import DiagClient
 from mptcpd.nl.rtnl_change import set_link
+from mptcpd.nl.sock import CommandSocket
+from mptcpd.nl.uapi import NETLINK_SOCK_DIAG
 from mptcpd.plugin import KernelError, Plugin, SockAddr, Subflow
 from tests.kernel.conftest import TwoHosts
 from tests.kernel.joined import ROOT, Joined, Program, Recorder, World
@@ -165,6 +171,31 @@ def test_a_subflow_that_does_not_come_up(world: World) -> None:
     scene.sockets.exchange()
     assert len(scene.at_client.subflows) == 1
     assert "new_subflow" not in scene.client.hooks()
+
+
+def test_a_subflow_whose_outcome_nobody_told_of(world: World) -> None:
+    """A comparison with the kernel finds that it is not there; while it is tried it is awaited."""
+    scene = Scene(world)
+    watch, client = scene.client_daemon.watch, scene.client
+    with world.hosts.client:
+        sock = CommandSocket(NETLINK_SOCK_DIAG)
+    kernel = DiagClient(sock)
+    with contextlib.closing(EventWatch(world.hosts.client)) as events, contextlib.closing(sock):
+        scene.ours.create_subflow(scene.at_client, "10.0.2.1", "10.0.2.99:80")  # nobody's address
+        (pair,) = scene.at_client.asked
+        watch._compare()
+        assert list(scene.at_client.asked) == [pair]
+        watch._events.filter(bpf.commands(frozenset()))  # as if there were no room for the news
+        (trying,) = [flow for flow in kernel.subflows() if flow.state == TCP_SYN_SENT]
+        kernel.destroy(trying.path)
+        assert events.find(u.MPTCP_EVENT_SUB_CLOSED).remote_port == 80
+    assert client.told("subflow_closed") == []
+    watch._compare()
+    (closed,) = client.subflows("subflow_closed")
+    assert (closed.local, closed.remote, closed.error) == (SockAddr(pair[0]), pair[1], 0)
+    assert not scene.at_client.asked
+    watch._compare()
+    assert len(client.told("subflow_closed")) == 1
 
 
 def test_announce_with_a_listener(world: World) -> None:

@@ -16,7 +16,6 @@ from mptcpd.nl.diag_sockets import MptcpSocket, TcpSocket, parse_mptcp, parse_tc
 
 JOINED = u.MPTCP_SUBFLOW_FLAG_JOIN_REM | u.MPTCP_SUBFLOW_FLAG_JOIN_LOC
 # A subflow that is not yet there is worth seeing: it may wait for a peer that never answers.
-_SUBFLOWS = diag.CONNECTED | 1 << diag.TCP_SYN_SENT
 
 
 class Dumps(Protocol):
@@ -78,7 +77,7 @@ def take(
             by_inode[socket.inode] = connection
         by_path[socket.path] = connection
     seen: set[int] = set()
-    for payload in dumps.dump(u.IPPROTO_TCP, _SUBFLOWS):
+    for payload in dumps.dump(u.IPPROTO_TCP, diag.SUBFLOWS):
         subflow = parse_tcp(payload)
         if subflow.ulp:
             owner = connections.get(subflow.token)
