@@ -16,6 +16,7 @@ from mptcpd.nl.errors import DecodeError, KernelError, Overrun
 from mptcpd.nl.exchange import Exchange
 from mptcpd.nl.mptcp_event import Event
 from tests.captures.scene import PORTID, SEQ
+from tests.fuzz.parsers import bounded
 
 FAMILY = 28  # of mptcp_pm, in the captures
 SLOT = 4096
@@ -72,9 +73,10 @@ class Entry:
     def take(self, datagram: bytes) -> None:
         """Errors: AssertionError, and whatever no parser may raise: a finding."""
         self.inputs += 1
-        self._events(datagram)
-        self._notifications(datagram)
-        self._answers(datagram)
+        with bounded(len(datagram)):
+            self._events(datagram)
+            self._notifications(datagram)
+            self._answers(datagram)
 
     def _events(self, datagram: bytes) -> None:
         # What lay behind a shorter datagram is left there, as in the socket's own memory.

@@ -8,7 +8,7 @@ read as it was written.
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mptcpd.core import config, ownership
@@ -69,6 +69,10 @@ def check(text: str) -> None:
         assert given_here is None or getattr(merged, field) == given_here
 
 
+@example("[a]\nk=a\0b")
+@example("[a]\nk=a\u200bb")
+@example("[core]\naddr-flags=signal,fullmesh,backup")
+@example("[core]\nload-plugins=../x")
 @given(ANY_TEXT)
 def test_any_text(text: str) -> None:
     check(text)

@@ -67,6 +67,7 @@ EDGES = {
         bytes([family]) + bytes(71) + attribute(2, bytes(96)) for family in (2, 7, 10)
     ],
     "rtnl.parse RTM_NEWLINK": [bytes(15), bytes(4)],
+    "rtnl.parse RTM_NEWROUTE": [bytes([2]) + bytes(11) + attribute(9, bytes(8))],
     "mptcp.parse_address": [
         bytes([3, 1, 0, 0]) + address
         for address in (
@@ -162,6 +163,8 @@ def test_attributes_are_where_the_header_says(data: bytes) -> None:
 
 @example(nearly(b"", -1))
 @example(nearly(b"", 1))
+@example(nearly(b"", 0) + nearly(b"", 4))
+@example(nearly(b"a", 0) + nearly(b"b", 0))
 @given(DATAGRAMS)
 def test_messages_are_where_the_header_says(data: bytes) -> None:
     found = by_the_letter(data, 16, 4)
@@ -243,8 +246,9 @@ SAMPLE_REQUESTS = [
 def test_exchanges(request: bytes, answers: list[bytes]) -> None:
     exchange = Exchange("COMMAND", request, names=mptcp.NAMES)
     try:
-        for answer in answers:
-            exchange.feed(answer)
+        with parsers.bounded(sum(map(len, answers))):
+            for answer in answers:
+                exchange.feed(answer)
     except (DecodeError, KernelError, Overrun) as error:
         assert str(error)
     assert parsers.held(exchange.replies) <= sum(map(len, answers))
@@ -262,7 +266,8 @@ ACKS = st.builds(
 
 @given(st.sampled_from(SAMPLE_REQUESTS), ACKS, st.sampled_from([mptcp.NAMES, {}]))
 def test_refusals_can_be_printed(request: bytes, ack: Ack, names: Any) -> None:
-    attribute = blame(ack, request, 20, names)
+    with parsers.bounded(len(request)):
+        attribute = blame(ack, request, 20, names)
     assert attribute is None or attribute
     text = str(KernelError("COMMAND", ack.errno, ack.words, attribute))
     assert text.startswith("COMMAND: ")

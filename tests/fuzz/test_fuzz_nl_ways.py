@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mptcpd.nl import attrs, diag, genl, messages, mptcp, mptcp_event, mptcp_reader
@@ -30,11 +30,13 @@ from tests.fuzz.nl_input import (
     DUMPED,
     EVENT_PAYLOADS,
     SOCKET_MESSAGES,
+    attribute,
     damaged,
+    nearly,
     payloads,
     with_header,
 )
-from tests.fuzz.parsers import EVENTS, Parser, forget
+from tests.fuzz.parsers import EVENTS, Parser, bounded, forget
 from tests.fuzz.parsers import outcome as outcome_of
 
 
@@ -186,6 +188,19 @@ def padded(message: Message) -> bytes:
 # --- 2: the fast way and the plain one -------------------------------------------------------
 
 
+def bare(kind: int, token: int) -> bytes:
+    """The payload of an event with what its kind cannot do without, and no more."""
+    return mptcp_event.build(required(Event(kind, token)))
+
+
+# A port that is none, in an event of a shape that is known but for this.
+UNPORTED = bare(u.MPTCP_EVENT_ESTABLISHED, 2).replace(
+    attribute(u.MPTCP_ATTR_DPORT, b"\0\6"), attribute(u.MPTCP_ATTR_FLAGS, b"\0\6")
+)
+KNOWN = bare(u.MPTCP_EVENT_ESTABLISHED, 1)
+
+
+@example([KNOWN, UNPORTED])
 @given(st.lists(EVENT_PAYLOADS, min_size=1, max_size=6))
 def test_compiled_is_plain(some: list[bytes]) -> None:
     """After whatever was learnt: each message twice, the second time its shape may be known."""
@@ -217,6 +232,9 @@ class Slow(Exchange):
         return False
 
 
+@example([messages.build(28, 0, 2, 4711, b"")])  # of another question
+@example([messages.build(28, u.NLM_F_DUMP_INTR, 1, 4711, b"")])
+@example([messages.build(28, 0, 1, 4711, b"") + bytes(4)])
 @given(
     st.lists(
         st.lists(st.sampled_from(DUMPED) | damaged(DUMPED), max_size=4).map(b"".join), max_size=4
@@ -227,7 +245,8 @@ def test_dumps_are_read_as_message_by_message(datagrams: list[bytes]) -> None:
     for kind in (Exchange, Slow):
         exchange = kind("COMMAND", DUMP_REQUEST)
         try:
-            said = [exchange.feed(datagram) for datagram in datagrams]
+            with bounded(sum(map(len, datagrams))):
+                said = [exchange.feed(datagram) for datagram in datagrams]
         except (DecodeError, KernelError, Overrun) as error:
             # What a dump said until it failed is of no use to anybody.
             ends.append((str(error), exchange.done))
@@ -275,6 +294,18 @@ EVENT_DATAGRAMS = st.one_of(
 )  # fmt: skip
 
 
+CLOSED = bytes([u.MPTCP_EVENT_CLOSED, 1, 0, 0])
+TOKEN = attribute(u.MPTCP_ATTR_TOKEN, b"\3\0\0\0")
+TOKENLESS = attribute(u.MPTCP_ATTR_TIMEOUT, b"\3\0\0\0")
+
+
+# Each would be taken by one of the quick ways if that looked a little less closely.
+@example([with_header(KNOWN), with_header(UNPORTED)], b"", True)
+@example([with_header(KNOWN), nearly(KNOWN, 4)], b"", False)
+@example([with_header(KNOWN), messages.build(29, 0, 1, 2, KNOWN)], b"", False)
+@example([with_header(CLOSED + TOKENLESS)], b"", True)
+@example([with_header(CLOSED + TOKEN + attribute(u.MPTCP_ATTR_FLAGS, b"a"))], b"", True)
+@example([with_header(bytes([u.MPTCP_EVENT_ESTABLISHED, 1, 0, 0]) + TOKEN)], b"", True)
 @given(
     st.lists(EVENT_DATAGRAMS, max_size=5),
     st.one_of(st.sampled_from(EVENTS), st.just(b"")),
@@ -292,7 +323,8 @@ def test_batches_are_read_as_one_by_one(
     hasty = Hasty() if hurry else None
     for _learning_then_known in range(2):
         reader = mptcp_reader.EventReader(batch, FAMILY)
-        assert reader.receive(events.append, malformed.append, hasty) == len(datagrams)
+        with bounded(sum(map(len, datagrams))):
+            assert reader.receive(events.append, malformed.append, hasty) == len(datagrams)
         assert reader.events == len(expected)
     batch.memory[:] = bytes(len(batch.memory))
     assert events == expected * 2
