@@ -119,6 +119,7 @@ def max_subflows(section: Section) -> int:
         if key != KEY:
             raise section.error(key, f"unknown key; allowed: {KEY}")
     text = section.get(KEY, str(DEFAULT))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST):
+    # int() refuses thousands of digits in words of its own.
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST):
         raise section.error(KEY, f'"{text}" is no number of subflows; allowed: 1 to {MOST}')
     return int(text)

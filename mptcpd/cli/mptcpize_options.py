@@ -111,7 +111,8 @@ def parse(argv: Sequence[str]) -> Said:
             if option is None:
                 rest.append(argument)
             elif option.name == "HANG":
-                hang = int(argument) if argument.isascii() and argument.isdigit() else 3600
+                plain = argument.isascii() and argument.isdigit() and len(argument) < 10
+                hang = int(argument) if plain else 3600
             elif option.name == "program-name":
                 program = argument.rpartition("/")[2].encode(errors="backslashreplace").decode()
             else:

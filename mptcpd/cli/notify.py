@@ -75,7 +75,9 @@ class Notifier:
         try:
             # A service manager that does not read must not stop us.
             flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-            self._socket.sendto(text.encode(errors="replace")[:_MOST], flags, self._address)
+            # Cut where a character ends, or systemd does not take the status.
+            data = text.encode(errors="replace")[:_MOST].decode(errors="ignore").encode()
+            self._socket.sendto(data, flags, self._address)
         except (OSError, ValueError) as error:
             if not self._failed:
                 self._failed = True
@@ -104,5 +106,8 @@ def from_environment(environment: Mapping[str, str], pid: int | None = None) -> 
 
 
 def _line(text: str) -> str:
-    """A status is one line; the next one would be taken for another variable."""
-    return " ".join(text.split())
+    """A status is one line; the next one would be taken for another variable.
+
+    With a NUL in it systemd would take nothing of the whole message.
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -75,7 +75,7 @@ def _parsed(text: str) -> SockAddr:
         port = rest[1:] or "0"
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= 0xFFFF):
+    if not (port.isascii() and port.isdigit() and len(port) < 10 and int(port) <= 0xFFFF):
         raise ValueError(f"{text!r} is no address: {port!r} is no port (0 to 65535)")
     try:
         return from_packed(ip_address(host).packed, int(port))

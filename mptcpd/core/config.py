@@ -306,6 +306,7 @@ def parse(text: str, file: str) -> Settings:
     Errors  ConfigError, whatever the text; nothing else.
     """
     groups: dict[str, dict[str, tuple[str, int]]] = {"core": {}}
+    places: dict[str, int] = {}
     entries: dict[str, tuple[str, int]] | None = None
     notes: list[str] = []
     # Editors that add a byte order mark mean nothing by it; a line ends in \n or \r\n, unlike
@@ -317,7 +318,9 @@ def parse(text: str, file: str) -> Settings:
         try:
             _refuse_invisible(line)
             if line.startswith("["):
-                entries = groups.setdefault(_group(line), {})
+                name = _group(line)
+                entries = groups.setdefault(name, {})
+                places.setdefault(name, number)
                 continue
             key, value = _setting(line)
         except BadValue as error:
@@ -330,7 +333,7 @@ def parse(text: str, file: str) -> Settings:
             continue
         entries[key] = value, number
     fields = _core(groups.pop("core"), file)
-    sections = {name: Section(name, file, found) for name, found in groups.items()}
+    sections = {name: Section(name, file, found, places[name]) for name, found in groups.items()}
     said = Settings(
         file=file,
         rules=rules(sections.values()),

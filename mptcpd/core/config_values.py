@@ -164,13 +164,19 @@ class Section(Mapping[str, str]):
     is told the line.
     """
 
-    __slots__ = ("_entries", "file", "name")
+    __slots__ = ("_at", "_entries", "file", "name")
 
     def __init__(
-        self, name: str, file: str = "", entries: Mapping[str, tuple[str, int]] | None = None
+        self,
+        name: str,
+        file: str = "",
+        entries: Mapping[str, tuple[str, int]] | None = None,
+        at: int | None = None,
     ) -> None:
+        """``at``: the line of the group's first ``[name]``, from 1."""
         self.name = name
         self.file = file
+        self._at = at
         self._entries = dict(entries or {})
 
     def __getitem__(self, key: str) -> str:
@@ -194,6 +200,5 @@ class Section(Mapping[str, str]):
         return ConfigError(self.file, self.line(key), f"{key} in [{self.name}]: {text}")
 
     def wrong(self, text: str) -> ConfigError:
-        """A ConfigError about the group itself; the line is that of its first entry."""
-        lines = [line for _value, line in self._entries.values()]
-        return ConfigError(self.file, min(lines, default=None), f"[{self.name}]: {text}")
+        """A ConfigError, to be raised, about the group itself."""
+        return ConfigError(self.file, self._at, f"[{self.name}]: {text}")

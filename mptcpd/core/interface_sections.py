@@ -28,7 +28,8 @@ def _family(text: str) -> str:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 255):
+    # int() refuses thousands of digits in words of its own.
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= 255):
         raise BadValue(f'"{text}" is no number of addresses; allowed: 1 to 255')
     return int(text)
 

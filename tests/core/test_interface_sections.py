@@ -50,16 +50,17 @@ BAD = [
     ("[interface x]\nmax-addresses=-1", 2, "allowed: 1 to 255"),
     ("[interface x]\nmax-addresses=", 2, "allowed: 1 to 255"),
     ("[interface x]\nmax-addresses=²", 2, "allowed: 1 to 255"),
+    (f"[interface x]\nmax-addresses={'1' * 5000}", 2, "allowed: 1 to 255"),
     ("[interface x]\nfamily=5", 2, 'unknown family "5"; allowed: 4, 6, both'),
-    ("[interface]\nfamily=4", 2, "one pattern for interface names is expected"),
-    ("[interface a,b]\nfamily=4", 2, "one pattern for interface names is expected"),
-    ("[interface !a]\nfamily=4", 2, "one pattern for interface names is expected"),
-    ("[interface a b]\nfamily=4", 2, "is no pattern for interface names"),
-    ("[interface a/b]\nfamily=4", 2, "is no pattern for interface names"),
+    ("[interface]\nfamily=4", 1, "one pattern for interface names is expected"),
+    ("[interface a,b]\nfamily=4", 1, "one pattern for interface names is expected"),
+    ("[interface !a]\nfamily=4", 1, "one pattern for interface names is expected"),
+    ("[interface a b]\nfamily=4", 1, "is no pattern for interface names"),
+    ("[interface a/b]\nfamily=4", 1, "is no pattern for interface names"),
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "words"), BAD, ids=[text for text, _, _ in BAD])
+@pytest.mark.parametrize(("text", "line", "words"), BAD, ids=[text[:60] for text, _, _ in BAD])
 def test_what_is_wrong(text: str, line: int, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, "f")
@@ -67,7 +68,7 @@ def test_what_is_wrong(text: str, line: int, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_an_empty_group_with_a_bad_name_has_no_line() -> None:
+def test_an_empty_group_with_a_bad_name_is_found_by_its_line() -> None:
     with pytest.raises(ConfigError, match="one pattern") as caught:
-        parse("[interface a,b]", "f")
-    assert caught.value.line is None
+        parse("[x]\n[interface a,b]\n[interface a,b]", "f")
+    assert caught.value.line == 2

@@ -11,22 +11,31 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mptcpd.core import config, ownership
+from mptcpd.core import config, interface_sections, ownership
 from mptcpd.core.address import SockAddr
 from mptcpd.core.config import Config, ConfigError, Settings, parse
 from mptcpd.nl.mptcp import FLAGS as FLAG_NAMES
 from mptcpd.nl.mptcp import Limits
+from plugins import fullmesh
 
 FLAGS = (*config.ADDR_FLAGS, *config.NOTIFY_FLAGS)
 # Lines that are nearly right reach more of the parser than characters that are anything.
-NAMES = st.sampled_from([*config.CORE_KEYS, "unknown", "Log", ""]) | st.text(max_size=5)
+KEYS = [*config.CORE_KEYS, *interface_sections.KEYS, fullmesh.KEY]
+NAMES = st.sampled_from([*KEYS, "unknown", "Log", ""]) | st.text(max_size=5)
 LISTS = st.lists(st.sampled_from([*FLAGS, "", " signal", "bogus", "../x", "a b"]), max_size=5)
+# More digits than int() takes; digits of other scripts.
+NUMBERS = ["0", "1", "255", "200ms", "1.5s", "64K", "-1", "9" * 5000, "\u0661", "\u00b2"]
+OTHERS = ["yes", "no", "4", "both", "/x", "eth*,!docker0", "!temporary,10.0.0.0/8", "10.0.0.1/8"]
 VALUES = (
     st.sampled_from([*config.LOG_DESTINATIONS, "a\0b", "a\u200bb"])
+    | st.sampled_from(NUMBERS + OTHERS)
     | LISTS.map(",".join)
     | st.text(max_size=8)
 )
-GROUPS = st.sampled_from(["[core]", "[ core ]", "[Core]", "[a]", "[]", "[core", "[core]]"])
+GROUPS = st.sampled_from(
+    ["[core]", "[ core ]", "[Core]", "[a]", "[]", "[core", "[core]]", "[interface e*]",
+     "[interface]", "[interface a,b]", "[fullmesh]"]
+)  # fmt: skip
 SETTINGS = st.tuples(NAMES, st.sampled_from(["=", " = ", ""]), VALUES).map("".join)
 COMMENTS = st.text(max_size=10).map(lambda text: "#" + text.replace("\n", ""))
 LINES = st.one_of(GROUPS, SETTINGS, SETTINGS, SETTINGS, COMMENTS, st.text(max_size=10))
@@ -54,6 +63,18 @@ def check(text: str) -> None:
     assert (said.notify_flags or frozenset()) <= set(config.NOTIFY_FLAGS)
     assert all(name and "/" not in name for name in said.load_plugins or ())
     assert "core" not in said.sections
+    for rule in said.rules:
+        assert not {"signal", "fullmesh"} <= set(rule.flags or ())
+        assert rule.max_addresses is None or 1 <= rule.max_addresses <= 255
+        assert rule.family in ("4", "6", "both")
+    for seconds in (said.hold_down_loss, said.hold_down_return, said.metrics_interval):
+        assert seconds is None or 0 <= seconds <= 3600
+    assert said.event_buffer is None or 4096 <= said.event_buffer <= 1 << 30
+    if "fullmesh" in said.sections:
+        try:
+            assert 1 <= fullmesh.max_subflows(said.sections["fullmesh"]) <= fullmesh.MOST
+        except ConfigError as error:
+            assert error.line is not None
     lines = text.split("\n")
     for name, section in said.sections.items():
         assert section.name == name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mptcpd.cli import argp, options
+from mptcpd.cli import argp, mptcpize_options, options
 from mptcpd.cli.argp import BadLine, Option, UsageError
 from mptcpd.cli.options import Options
 
@@ -43,6 +43,30 @@ def test_any_words(line: list[str]) -> None:
         assert not {"signal", "fullmesh"} <= set(found.settings.addr_flags or ())
     else:
         found.show.encode()
+
+
+MPTCPIZE = st.one_of(
+    st.sampled_from(
+        [
+            *mptcpize_options.COMMANDS, "--HANG", "--HANG=" + "9" * 5000, "--HANG=\u00b2", "-d",
+            "--preload=", "--preload=a", "--print", "--root=/", "--program-name=a/b",
+        ]
+    ),
+    WORDS,
+)  # fmt: skip
+
+
+@given(st.lists(MPTCPIZE, max_size=6))
+def test_any_words_to_mptcpize(line: list[str]) -> None:
+    try:
+        said = mptcpize_options.parse(line)
+    except UsageError as error:
+        assert error.text
+        return
+    assert 0 <= said.hang < 10**9
+    assert said.show is None or said.show.encode()
+    names = {option.name for table, *_ in mptcpize_options.COMMANDS.values() for option in table}
+    assert said.options.keys() <= names
 
 
 TABLES = st.lists(

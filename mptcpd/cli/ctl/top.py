@@ -104,7 +104,8 @@ def _width() -> int:
         return os.get_terminal_size(1).columns or _WIDTH
     except OSError:
         text = os.environ.get("COLUMNS", "")
-        return min(max(int(text), 40), 1000) if text.isascii() and text.isdigit() else _WIDTH
+        plain = text.isascii() and text.isdigit() and len(text) < 10
+        return min(max(int(text), 40), 1000) if plain else _WIDTH
 
 
 class Top:
