@@ -12,6 +12,7 @@ is checked there (``test_mutations.py``).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ WORKERS = 2
 # By where the fault is: the fuzz tests that are about it, then the others.
 FUZZ = "tests/fuzz/test_fuzz_"
 ABOUT = {
+    "nl/notify": [f"{FUZZ}notify.py"],
     "nl/": [
         *(f"{FUZZ}{name}.py" for name in ("nl", "nl_ways", "byte_order", "linear")),
         "tests/fuzz/test_regressions.py",
@@ -38,6 +40,16 @@ ABOUT = {
     "core/path": [f"{FUZZ}connections.py"],
     "core/connections": [f"{FUZZ}connections.py"],
     "core/network": [f"{FUZZ}network.py"],
+    "core/resync": [f"{FUZZ}connections.py"],
+    "core/joins": [f"{FUZZ}joins.py"],
+    "core/renewal": [f"{FUZZ}joins.py"],
+    "core/holddown": [f"{FUZZ}holddown.py"],
+    "core/ids": [f"{FUZZ}ids.py", f"{FUZZ}slots.py"],
+    "core/listeners": [f"{FUZZ}listeners.py"],
+    "core/registry": [f"{FUZZ}registry.py"],
+    "core/daemon": [f"{FUZZ}daemon.py"],
+    "cli/control": [f"{FUZZ}control.py"],
+    "cli/notify": [f"{FUZZ}notify.py"],
 }
 ALL = ["tests/fuzz"]
 
@@ -237,6 +249,30 @@ MUTATIONS = [
     Mutation("core/network.py", "a batch that tells of each event", "",
              "            self._touched[ifindex] = None\n            return\n",
              "            self._touched[ifindex] = None\n"),
+    Mutation("core/resync.py", "what slipped past a dump believed gone", "",
+             "if not marks.get(token, 0) & _SEEN and self._is_gone(token)",
+             "if not marks.get(token, 0) & _SEEN"),
+    Mutation("core/ids.py", "an address ID held twice", "",
+             "            if ident not in self._used:\n", "            if True:\n"),
+    Mutation("core/listeners.py", "a port closed while somebody holds it", "",
+             "if users > 1:", "if users > 2:"),
+    Mutation("core/joins.py", "a pair that failed tried again", "",
+             "if pair in tried.pending or pair in tried.failed:", "if pair in tried.pending:"),
+    Mutation("core/joins.py", "the last subflow given up", "",
+             "if locals_used == {ip}:", "if not locals_used:"),
+    Mutation("core/renewal.py", "a new subflow that comes too late stays", "",
+             "return found.subflow if self._clock() <= found.until else subflow",
+             "return found.subflow"),
+    Mutation("core/holddown.py", "a wait that begins anew with every look", "",
+             "since = before.get(key, now)", "since = now"),
+    Mutation("core/registry.py", "a plugin that exits", "",
+             "FAILURES = (Exception, SystemExit)", "FAILURES = (Exception,)"),
+    # --- what clients and service managers are told
+    Mutation("cli/control_protocol.py", "a request that is too deep", "",
+             "except (ValueError, RecursionError) as error:", "except ValueError as error:"),
+    Mutation("cli/notify.py", "a status of several lines", "any_status",
+             'return " ".join("".join(c if c.isprintable() else " " for c in text).split())',
+             "return text"),
 ]  # fmt: skip
 
 
@@ -268,8 +304,8 @@ def sees(top: Path, tests: list[str]) -> str | None:
     run = tried(top, tests)
     if run.returncode < 0 or run.returncode in (0, 5):  # ended by a signal; 5: -k chose none
         return None
-    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return failed[0].partition(" - ")[0] if failed else run.stdout[-300:] + run.stderr[-300:]
+    failed = re.search(r"^(?:FAILED|ERROR) (tests/\S+)", run.stdout, re.MULTILINE)
+    return failed[1] if failed else run.stdout[-300:] + run.stderr[-300:]
 
 
 class Verdict(NamedTuple):

@@ -79,6 +79,7 @@ class Kernel:
         self.queue: list[Event] = []
         self.hidden: set[int] = set()  # tokens that the next dumps miss
         self.between: Callable[[], None] = lambda: None  # happens between two dumps
+        self.after: Callable[[], None] = lambda: None  # happens after both
         self._count = 0
 
     def path(self, mapped: bool) -> diag.Path:
@@ -116,6 +117,7 @@ class Kernel:
             # A join that is still under way belongs to nobody's list.
             for path in [self.path(False), *(flow.path for flow in truth.tried)]:
                 yield diag.Subflow(path, diag.TCP_SYN_SENT, 0, truth.token, JOINED, 1, 1)
+        self.after()
 
     def connection(self, token: int) -> diag.Connection | None:
         for truth in [*self.open.values(), *self.lingering, *self.plain]:
@@ -392,6 +394,34 @@ class Machine(RuleBasedStateMachine):
         self.resync()
         self.reads(len(self.kernel.queue))
 
+    @rule(mapped=st.booleans(), which=st.integers(0, 1), count=st.integers(0, 1))
+    def a_subflow_ends_after_the_dump(self, mapped: bool, which: int, count: int) -> None:
+        """What the dump told is older than the event, which is read before it is believed."""
+        self.opens(True, mapped)
+        number = len(self.kernel.open) - 1
+        self.establishes(number)
+        self.joins(number, False, 0)
+        self.reads(len(self.kernel.queue))
+        self.kernel.after = lambda: self.subflow_ends(number, which, 0, 1)
+        self.resync(count)
+        self.kernel.after = lambda: None
+
+    @rule(mapped=st.booleans(), server=st.booleans())
+    def a_life_told_twice(self, mapped: bool, server: bool) -> None:
+        """Everything that can happen to a connection, each event of it twice."""
+        self.opens(server, mapped)
+        number = len(self.kernel.open) - 1
+        self.establishes(number)
+        self.joins(number, True, 0)
+        self.joins(number, False, 111)
+        self.priority_changes(number, 1, False)
+        self.peer_announces(number, 1, 1)
+        self.peer_removes(number, 1)
+        self.subflow_ends(number, 1, 104, 1)
+        self.closes(number, False)
+        while self.kernel.queue:
+            self.reads_one_as_if_it_came_twice(True)
+
     # What happens to the events.
 
     def deliver(self, event: Event) -> None:
@@ -453,12 +483,16 @@ class Machine(RuleBasedStateMachine):
 
     # Comparisons.
 
-    @rule(hidden=st.sets(PICK, max_size=3), count=st.integers(0, 8), meanwhile=st.booleans())
-    def resyncs(self, hidden: set[int], count: int, meanwhile: bool) -> None:
+    @rule(
+        hidden=st.sets(PICK, max_size=3),
+        count=st.integers(0, 8),
+        meanwhile=st.sampled_from(["", "between", "after"]),
+    )
+    def resyncs(self, hidden: set[int], count: int, meanwhile: str) -> None:
         """Whatever still waits in the queue; what slips past the dump is not believed gone.
 
-        ``meanwhile`` a connection and a subflow end between the two dumps; ``count`` of the events
-        are read before the rest is told.
+        ``meanwhile`` a connection and a subflow end, between the two dumps or after them; ``count``
+        of the events are read before the rest is told.
         """
         kernel = self.kernel
         tokens = [*kernel.open]
@@ -467,7 +501,7 @@ class Machine(RuleBasedStateMachine):
                 token = tokens[number % len(tokens)]
                 kernel.hidden.add(token if number & 1 else -token * 16 - number // 2 % 3)
         if meanwhile:
-            kernel.between = lambda: self.ends_something(count)
+            setattr(kernel, meanwhile, lambda: self.ends_something(count))
         self.resync(count)
         hidden_flows = {-number for number in kernel.hidden if number < 0}
         found = {
@@ -480,7 +514,7 @@ class Machine(RuleBasedStateMachine):
         assert self.table.by_token.keys() >= found  # the connection or a subflow tells of it
 
     def ends_something(self, number: int) -> None:
-        self.kernel.between = lambda: None
+        self.kernel.between = self.kernel.after = lambda: None
         if len(self.kernel.open) > 1:
             self.closes(number, False)
             self.subflow_ends(number + 1, number, 0, 1)
@@ -538,6 +572,25 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.is_quiet()
+
+
+def test_usual_courses() -> None:
+    """Each alone, whatever chance makes of them in company."""
+    courses: list[Callable[[Machine, bool], object]] = [
+        lambda machine, mapped: machine.a_short_life(mapped, False),
+        lambda machine, mapped: machine.a_short_life(mapped, True),
+        lambda machine, mapped: machine.a_subflow_ends_after_the_dump(mapped, 0, 1),
+        lambda machine, mapped: machine.a_subflow_ends_after_the_dump(mapped, 1, 1),
+        lambda machine, mapped: machine.a_life_told_twice(mapped, False),
+        lambda machine, mapped: machine.a_life_told_twice(mapped, True),
+    ]
+    for course in courses:
+        for mapped in (False, True):
+            machine = Machine()
+            for _time in range(5):
+                course(machine, mapped)
+                machine.everything_that_ended_was_freed_once()
+            machine.is_quiet()
 
 
 TestConnections = Machine.TestCase

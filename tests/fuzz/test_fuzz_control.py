@@ -33,11 +33,14 @@ def judged(line: bytes) -> None:
         assert json.loads(said)["error"]["kind"] == error.kind
     else:
         assert request.command in COMMANDS
+        assert request.id is None or type(request.id) in (str, int)
         assert request.arguments.keys() <= COMMANDS[request.command].arguments.keys()
 
 
 @given(st.binary(max_size=400))
 @example(b"[" * MOST)
+@example(b'{"command":"' + b"x" * 16000 + b'"}')
+@example(b'{"command":"status","id":true}')
 @example(b'{"command":"\\ud800"}')
 @example(b'{"command":"status","id":"\\ud800"}')
 def test_any_bytes(line: bytes) -> None:

@@ -223,6 +223,15 @@ class Machine:
         self.exact &= name not in SILENT
         self.kernel.rumours[protocol].append(moods.RUMOURS[name])
 
+    def lost_and_not_dumped(self, pick: int, other: int) -> None:
+        """Two things go wrong together: what was lost cannot be read anew at once."""
+        protocol = [u.NETLINK_GENERIC, u.NETLINK_ROUTE][pick % 2]
+        answers = u.NETLINK_SOCK_DIAG if protocol == u.NETLINK_GENERIC else protocol
+        self.kernel.rumours[protocol].append(moods.RUMOURS["lost"])
+        self.kernel.moods[answers].append(moods.MOODS[["refused", "never"][other % 2]])
+        (self.changes if protocol == u.NETLINK_ROUTE else self.happens)(other, pick)
+        self.settle()
+
     def buffers_shrink(self, pick: int, other: int) -> None:
         for each in self.kernel.sockets:
             each.room = 1 + pick % 5
@@ -297,12 +306,12 @@ class Machine:
 
 OPERATIONS = [
     "appears", "changes", "changes", "opens", "accepts", "happens", "happens", "happens", "asks",
-    "asks", "answer_goes_wrong", "rumour_goes_wrong", "buffers_shrink", "later_kernel", "acts",
-    "acts", "acts",
+    "asks", "answer_goes_wrong", "rumour_goes_wrong", "lost_and_not_dumped", "buffers_shrink",
+    "later_kernel", "acts", "acts", "acts",
 ]  # fmt: skip
 
 
-@given(st.lists(st.tuples(st.sampled_from(OPERATIONS), PICK, PICK), min_size=5, max_size=40))
+@given(st.lists(st.tuples(st.sampled_from(OPERATIONS), PICK, PICK), min_size=30, max_size=100))
 def test_the_daemon_goes_on(operations: list[tuple[str, int, int]]) -> None:
     machine = Machine()
 

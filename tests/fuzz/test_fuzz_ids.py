@@ -66,6 +66,18 @@ class Machine(RuleBasedStateMachine):
         if had is not None and seen:
             self.former[had] = address
 
+    @rule(address=ADDRESSES, other=ADDRESSES)
+    def goes_and_returns(self, address: str, other: str) -> None:
+        """When a lower one is free: single steps come upon that too rarely."""
+        self.remove(address, True)
+        self.remove(other, True)
+        if len(self.model) + len(self.kernel) + 2 <= FEW:
+            self.get(other)
+            self.get(address)
+            self.remove(other, True)
+            self.remove(address, True)
+            self.get(address)
+
     @rule(endpoints=st.dictionaries(st.integers(1, FEW), ADDRESSES, max_size=FEW))
     def learn(self, endpoints: dict[int, str]) -> None:
         assume(len(set(endpoints.values())) == len(endpoints))

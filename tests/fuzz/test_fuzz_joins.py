@@ -332,6 +332,7 @@ class Machine(RuleBasedStateMachine):
         elif pair in connection.renewed and what == "old one closes":
             connection.close(connection.renewed[pair][0])
             self.all_closing_is_heard_of(1)
+            self.joins_are_asked_for(1, LOCALS[1], remote)
         elif pair in connection.renewed:
             self.now += 2 * IN_TIME if what == "too late" else 0.0
             self.came_up(connection, *pair)

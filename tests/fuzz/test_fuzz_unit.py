@@ -4,7 +4,7 @@ commands behind the launcher, or says why not; and a filter decides as its rules
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mptcpd.core import unit
@@ -22,6 +22,8 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES, max_size=24).map("".join)
 
 
+@example("ExecStart=@-/bin/x a b", "")
+@example("", "[Service]\nExecStart=/bin/x ; !/bin/y \"a b\"\n")
 @given(TEXTS, TEXTS)
 def test_any_unit_file(one: str, other: str) -> None:
     found = unit.settings([f"[Service]\n{one}", other])
