@@ -198,13 +198,11 @@ class Witness:
         self.established.add(connection.token)
 
     def connection_closed(self, connection: Connection) -> None:
-        del self.open[connection.token]
-        self.established.discard(connection.token)
+        assert connection.token in self.open
+        self.forget(connection.token)
         self.asked = {
             pair: token for pair, token in self.asked.items() if token != connection.token
         }
-        kept = self.addresses.items()
-        self.addresses = {key: value for key, value in kept if key[0] != connection.token}
         self.ended.append(connection.token)
 
     def new_subflow(self, connection: Connection, subflow: Subflow) -> None:
@@ -242,6 +240,13 @@ class Witness:
     def address_removed(self, connection: Connection, remote_id: int) -> None:
         assert remote_id not in connection.remote_addresses
         del self.addresses[connection.token, remote_id]
+
+    def forget(self, token: int) -> None:
+        """As if it had never heard of a connection."""
+        self.open.pop(token, None)
+        self.established.discard(token)
+        kept = self.addresses.items()
+        self.addresses = {key: value for key, value in kept if key[0] != token}
 
     def listener_created(self, address: SockAddr) -> None: ...
 
@@ -481,6 +486,20 @@ class Machine(RuleBasedStateMachine):
             if event.token in self.kernel.open:
                 self.kernel.open[event.token].whole = False
 
+    @precondition(lambda self: self.table.by_token)
+    @rule(number=PICK)
+    def its_plugin_is_new(self, number: int) -> None:
+        """It is told of everything again, and knows as much as the one before it."""
+        connection = list(self.table.by_token.values())[number % len(self.table.by_token)]
+        token = connection.token
+        self.witness.forget(token)
+        self.table.tell_again(connection)
+        flows = {ends(flow): flow.backup for flow in connection.subflows.values()}
+        assert self.witness.open[token] == flows
+        assert (token in self.witness.established) == connection.established
+        told = {key[1]: value for key, value in self.witness.addresses.items() if key[0] == token}
+        assert told == connection.remote_addresses
+
     # Comparisons.
 
     @rule(
@@ -572,6 +591,11 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.is_quiet()
+        left = list(self.table.by_token.values())
+        self.table.abandon()
+        assert self.freed == self.witness.ended + [each.token for each in left]
+        for connection in left:
+            self.table.tell_again(connection)  # nothing, as the plugin would see
 
 
 def test_usual_courses() -> None:
@@ -590,9 +614,10 @@ def test_usual_courses() -> None:
             for _time in range(5):
                 course(machine, mapped)
                 machine.everything_that_ended_was_freed_once()
-            machine.is_quiet()
+            machine.teardown()
+            assert not machine.table.take(Event(77, 1))
 
 
 TestConnections = Machine.TestCase
 # Short runs rarely get as far as a subflow whose end is lost.
-TestConnections.settings = settings(stateful_step_count=120)
+TestConnections.settings = settings(stateful_step_count=80)

@@ -1,9 +1,10 @@
 """Claim: plugins are called in their order and each for what is its own, whatever others do.
 
 Plugin files are loaded, some twice, some under a name that is taken, some that are not there; one
-is preferred; hooks are called, timers fire, all are ended. Any plugin may raise at any moment, call
-sys.exit(), be refused by the kernel, run out of memory, or block for minutes; one whose init fails
-is left out for good. The model is lists of names.
+is preferred; hooks are called, timers fire; plugins are unloaded, replaced and loaded again while
+connections are theirs, which are then offered anew; all are ended. Any plugin may raise at any
+moment, call sys.exit(), be refused by the kernel, run out of memory, or block for minutes; one
+whose init fails is left out. The model is lists of names.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Machine(RuleBasedStateMachine):
         self.connections: list[Any] = []
         self.timers: list[str] = []
         self.running = True
+        self.rewritten = 0
         actors.ACT.append(self.act)
 
     def act(self, plugin: Plugin, hook: str) -> str:
@@ -98,13 +100,16 @@ class Machine(RuleBasedStateMachine):
         by_file = {spec[0]: spec for spec in specs}
         order = sorted(by_file) if names is None else list(dict.fromkeys(names))
         loaded: dict[str, tuple[int, str]] = {}
+        self.files: dict[str, str] = {}  # of what was loaded once, by name
         for file in order:
             if file in by_file:
                 _file, name, priority, kind = by_file[file]
                 loaded.setdefault(name or file, (priority, kind))
+                self.files.setdefault(name or file, file)
         assert [plugin.name for plugin in plugins] == list(loaded)
         self.names = sorted(loaded, key=lambda name: loaded[name][0])
         self.kinds = {name: kind for name, (_priority, kind) in loaded.items()}
+        self.priorities = {name: priority for name, (priority, _kind) in loaded.items()}
         self.registry = Registry(plugins)
         assert self.registry.prefer(preferred) == (preferred in self.names)
         if preferred in self.names:
@@ -121,6 +126,7 @@ class Machine(RuleBasedStateMachine):
         self.owners = Owners(self.registry)
         self.owners.start()
         self.by_name = {plugin.name: plugin for plugin in self.registry.plugins}
+        self.stale: set[str] = set()  # running, while their files have changed
 
     def expect(self, *calls: tuple[str, str]) -> None:
         found, self.calls = self.calls, []
@@ -151,21 +157,100 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(moods=MOODS)
     def new_connection(self, moods: dict[str, str]) -> None:
+        self.moods = moods
+        self.offer(Connection(), "")
+
+    def offer(self, connection: Any, first: str) -> None:
         """Offered to one after the other, until one takes it; who fails has not."""
         self.calls.clear()
-        self.moods = moods
-        connection: Any = Connection()
         asked = []
-        for name in self.having("new_connection"):
+        connection.expected = ""
+        for name in sorted(self.having("new_connection"), key=lambda name: name != first):
             asked.append((name, "new_connection"))
-            if moods[name] != "declines" and moods[name] not in actors.TROUBLES:
+            if self.moods[name] != "declines" and self.moods[name] not in actors.TROUBLES:
                 connection.expected = name
                 break
-        self.owners.new_connection(connection)
+        if first:
+            with self.owners.asking_first(first):
+                self.owners.new_connection(connection)
+        else:
+            self.owners.new_connection(connection)
         self.expect(*asked)
         owner = connection.owner
         assert (owner.plugin.name if owner else "") == connection.expected
-        self.connections.append(connection)
+        if connection not in self.connections:
+            self.connections.append(connection)
+
+    def _forget_timers(self) -> None:
+        """As a PathManager, which is told to; but here the registry's guard is on trial."""
+
+    @precondition(lambda self: self.running)
+    @rule(wanted=st.sets(st.sampled_from(FILES)), new=st.sets(st.sampled_from(FILES)), moods=MOODS)
+    def reloads(self, wanted: set[str], new: set[str], moods: dict[str, str]) -> None:
+        """Others are wanted, some files are ``new``; if an ``init`` fails nothing changes."""
+        self.calls.clear()
+        self.moods = moods
+        self.rewritten += 1
+        names = [name for name in self.files if name in wanted]
+        for name in new.intersection(names):
+            with open(os.path.join(self.folder, f"{self.files[name]}.py"), "a") as stream:
+                stream.write(f"# {self.rewritten}\n")
+        files = [self.files[name] for name in names]
+        running = self.registry.plugins
+        plugins = loader.load(self.folder, files, {os.geteuid()}, running)
+        line = Registry(plugins).plugins
+        names.sort(key=self.priorities.__getitem__)
+        assert [plugin.name for plugin in line] == names
+        fresh = [plugin for plugin in line if plugin not in running]
+        gone = [plugin for plugin in running if plugin not in line]
+        kept = [name for name in self.names if name in names and name not in self.stale | new]
+        assert [plugin.name for plugin in running if plugin in line] == kept
+        self.stale |= new.intersection(names)
+        pm: Any = self
+        admitted: list[Plugin] = []
+        expected = []
+        for plugin in fresh:
+            expected.append((plugin.name, "init"))
+            refused = self.registry.admit(plugin, pm)
+            assert (refused is not None) == (moods[plugin.name] in actors.TROUBLES)
+            if refused is not None:
+                for other in reversed(admitted):
+                    self.registry.dismiss(other)
+                self.expect(*expected, *((other.name, "exit") for other in reversed(admitted)))
+                return
+            admitted.append(plugin)
+        self.registry.change(line)
+        self.owners.start()
+        for plugin in reversed(gone):
+            self.registry.dismiss(plugin)
+        self.expect(*expected, *((plugin.name, "exit") for plugin in reversed(gone)))
+        self.stale -= set(names)
+        left = {plugin.name for plugin in gone}
+        self.names = names
+        self.by_name = {plugin.name: plugin for plugin in line}
+        self.timers = [name for name in self.timers if name not in left]
+        self.timers += [plugin.name for plugin in fresh]
+        expected_orphans = [
+            (connection, connection.expected)
+            for connection in self.connections
+            if connection.expected in left or (fresh and not connection.expected)
+        ]
+        orphans = self.owners.orphans(self.connections, bool(fresh))
+        assert orphans == expected_orphans
+        for connection, name in orphans:
+            self.offer(connection, name)
+
+    @precondition(lambda self: self.running)
+    @rule(decliner=st.sampled_from(FILES), new=st.sets(st.sampled_from(FILES)))
+    def one_by_one(self, decliner: str, new: set[str]) -> None:
+        """The usual course of a reload, upon which chance comes rarely: nobody is in trouble."""
+        self.moods = dict.fromkeys(FILES, "")
+        for moods in (self.moods, {**self.moods, decliner: "declines"}):
+            self.reloads(set(FILES), set(), self.moods)
+            self.new_connection(moods)
+            self.reloads(set(FILES), new, moods)
+            self.new_connection(self.moods)
+        self.reloads(set(FILES) - {decliner}, new, self.moods)
 
     @precondition(lambda self: self.running and self.connections)
     @rule(pick=st.integers(0, 1000), hook=st.sampled_from(ALONE), moods=MOODS)
@@ -218,6 +303,20 @@ class Machine(RuleBasedStateMachine):
     def every_failure_is_counted(self) -> None:
         if hasattr(self, "registry"):
             assert self.registry.failures == self.failures
+
+    @invariant()
+    def every_connection_has_its_owner(self) -> None:
+        if hasattr(self, "owners"):
+            owned = self.owners.owned(self.connections)
+            mine = [connection.expected for connection in self.connections]
+            assert {name: count for name, count in owned.items() if count} == {
+                name: mine.count(name) for name in mine if name
+            }
+            some = [name for name in self.names if KINDS[self.kinds[name]] != HOOKS]
+            assert list(owned) == some
+            assert [owner.plugin.name for owner in self.owners.in_order()] == [
+                name for name in some if "new_connection" in KINDS[self.kinds[name]]
+            ]
 
 
 TestRegistry = Machine.TestCase
