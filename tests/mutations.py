@@ -216,7 +216,7 @@ MUTATIONS = [
              'if "/" in name or name != name.strip():', "if name != name.strip():"),
     # --- state
     Mutation("core/connections.py", "a connection opened twice", "",
-             "if token in self.by_token or self._gone:", "if self._gone:"),
+             "if token in self.by_token or self._gone", "if self._gone"),
     Mutation("core/connections.py", "a connection established twice", "",
              "(u.MPTCP_EVENT_ESTABLISHED, ESTABLISHED): (ESTABLISHED, ()),",
              '(u.MPTCP_EVENT_ESTABLISHED, ESTABLISHED): (2, ("connection_established",)),'),
@@ -230,8 +230,7 @@ MUTATIONS = [
     Mutation("core/connections.py", "a priority that is no change", "",
              "if known is not None and known.backup != backup:", "if known is not None:"),
     Mutation("core/connections.py", "events older than the resync", "",
-             "elif kind != u.MPTCP_EVENT_CLOSED and token not in self._gone:",
-             "elif kind != u.MPTCP_EVENT_CLOSED:"),
+             " and token not in self._gone:", ":"),
     Mutation("core/connections.py", "a connection that stays when it has closed", "",
              "if after == ABSENT:\n            self._ended(connection)",
              "if after == ABSENT:\n            pass"),
