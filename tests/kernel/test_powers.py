@@ -9,6 +9,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -62,11 +64,18 @@ def eth0(lab: Lab) -> Interface:
 
 
 @pytest.fixture
-def open_folder(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A folder that other users can read; pytest's own are its user's alone."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    return tmp_path
+def open_folder() -> Iterator[pathlib.Path]:
+    """A folder that other users can read.
+
+    None of pytest's: those are its user's alone, and any other pytest of that user that starts
+    meanwhile closes them again.
+    """
+    with tempfile.TemporaryDirectory(prefix="mptcpd-") as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        if not all(parent.stat().st_mode & 0o001 for parent in folder.parents):
+            pytest.skip(f"other users cannot reach {folder.parent}")
+        yield folder
 
 
 def only_root() -> None:
