@@ -22,7 +22,7 @@ LIB      := $(PREFIX)/lib/mptcpd
 CONF     := $(SYSCONFDIR)/mptcpd/mptcpd.conf
 LAUNCHER := $(PREFIX)/sbin/mptcpd
 # Programs for everybody, each with its module in mptcpd/cli.
-TOOLS    := mptcpize:mptcpize mptcpctl:ctl.main
+TOOLS    := mptcpize:mptcpize mptcpctl:ctl.main mptcp-get-debug:get_debug
 PAGES    := $(notdir $(wildcard man/*.[1-8]))
 SHELLS   := $(filter-out _%,$(notdir $(wildcard completion/*)))
 # Init system -> its files: source, place, mode.

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from mptcpd import __version__
 from mptcpd.cli import options
 from mptcpd.cli.ctl import grammar, help_text, table
 from mptcpd.cli.ctl import options as ctl_options
@@ -77,9 +78,19 @@ def test_mptcpctl_runs_from_where_it_was_put(installed: pathlib.Path) -> None:
     assert run.stdout == help_text.of(["endpoint"])
 
 
+def test_mptcp_get_debug_runs_from_where_it_was_put(installed: pathlib.Path) -> None:
+    run = launch(installed, "-V", program="bin/mptcp-get-debug")
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"mptcp-get-debug {__version__}\n", "")
+    report = installed / "report"
+    run = launch(installed, "-a", str(report), program="bin/mptcp-get-debug")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert report.read_text().startswith("== versions\n")
+
+
 def test_layout(installed: pathlib.Path) -> None:
     prefix = installed / "opt/m"
-    launchers = {prefix / name for name in ("sbin/mptcpd", "bin/mptcpize", "bin/mptcpctl")}
+    programs = ("sbin/mptcpd", "bin/mptcpize", "bin/mptcpctl", "bin/mptcp-get-debug")
+    launchers = {prefix / name for name in programs}
     folders = [file for file in prefix.rglob("*") if file.is_dir()]
     assert {file.stat().st_mode & 0o777 for file in folders} == {0o755}
     files = {file for file in prefix.rglob("*") if file.is_file()}
@@ -97,6 +108,9 @@ def test_layout(installed: pathlib.Path) -> None:
         "share/bash-completion/completions/mptcpize",
         "share/zsh/site-functions/_mptcpize",
         "share/man/man8/mptcpctl.8",
+        "share/man/man8/mptcp-get-debug.8",
+        "share/bash-completion/completions/mptcp-get-debug",
+        "share/zsh/site-functions/_mptcp-get-debug",
         "share/man/man5/mptcpd.conf.5",
         "share/man/man7/mptcpd-plugin.7",
         "share/bash-completion/completions/mptcpd",

@@ -126,9 +126,9 @@ TABLE = (
 )
 
 
-def completed(line: list[str]) -> list[str]:
-    """What bash would offer for the last word."""
-    code = f"""{pages.bash("p", TABLE)}
+def completed(line: list[str], word: str = "") -> list[str]:
+    """What bash would offer for the last word. ``word``: what may stand besides options."""
+    code = f"""{pages.bash("p", TABLE, word)}
 compopt() {{ :; }}
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 _p
@@ -161,6 +161,14 @@ def test_bash(line: list[str], offered: list[str]) -> None:
     if shutil.which("bash") is None:
         pytest.skip("no bash")
     assert sorted(completed(line)) == sorted(offered)
+
+
+def test_bash_offers_files() -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
+    assert completed(["READ"], "FILE") == ["README.md"] and completed(["READ"]) == []
+    assert completed(["--kind", "=", "a"], "FILE") == ["alpha"]
+    assert completed(["--k"], "FILE") == ["--kind="]
 
 
 def zsh_offers(folder: pathlib.Path, line: str) -> set[str]:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 TOP = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
 
+from mptcpd.cli import get_debug  # noqa: E402
 from mptcpd.cli.argp import Option  # noqa: E402
 from mptcpd.cli.ctl import completion  # noqa: E402
 
@@ -27,10 +28,12 @@ class Program(NamedTuple):
     """A program, its manual page, and where its options are described.
 
     module    has the table of options, as TABLE
+    word      what may stand besides options, if anything
     """
 
     section: int
     module: str
+    word: str = ""
 
     def options(self) -> Sequence[Option]:
         found: Sequence[Option] = importlib.import_module(self.module).TABLE
@@ -41,6 +44,7 @@ class Program(NamedTuple):
 # by hand and held to their tables by tests.
 PROGRAMS = {
     "mptcpd": Program(8, "mptcpd.cli.options"),
+    "mptcp-get-debug": Program(8, "mptcpd.cli.get_debug", get_debug.ARGUMENT),
 }
 _MARK = '.\\" {} made from {}.py by "make pages"'
 
@@ -59,8 +63,8 @@ def roff(text: str) -> str:
     return re.sub(r"^([.'])", r"\\&\1", text, flags=re.M)
 
 
-def synopsis(program: str, table: Sequence[Option]) -> str:
-    lines = [f".SY {program}"]
+def synopsis(program: str, table: Sequence[Option], word: str = "") -> str:
+    lines = [f".SY {roff(program)}"]
     bare = "".join(option.short for option in shown(table) if not option.argument)
     if bare:
         lines.append(f".OP \\-{bare}")
@@ -69,6 +73,8 @@ def synopsis(program: str, table: Sequence[Option]) -> str:
         name = roff(f"--{option.name}")
         argument = f"= \\fI{option.argument}\\fR]" if option.argument else " ]"
         lines.append(f".RB [ {name}{argument}")
+    if word:
+        lines.append(f".RI [ {word} ]")
     return "\n".join([*lines, ".YS"])
 
 
@@ -90,15 +96,16 @@ def entries(table: Sequence[Option]) -> str:
     return "\n".join(lines)
 
 
-def page(text: str, program: str, module: str, table: Sequence[Option]) -> str:
+def page(text: str, name: str, program: Program) -> str:
     """The page with what stands between its marks made anew. Errors: ValueError without marks."""
-    source = module.replace(".", "/")
-    for what, made in (("Synopsis", synopsis(program, table)), ("Options", entries(table))):
+    source, table = program.module.replace(".", "/"), program.options()
+    above = synopsis(name, table, program.word)
+    for what, made in (("Synopsis", above), ("Options", entries(table))):
         begin, end = _MARK.format(what, source), f'.\\" {what} end'
         head, mark, rest = text.partition(begin + "\n")
         _old, end_mark, tail = rest.partition(end + "\n")
         if not mark or not end_mark:
-            raise ValueError(f"man page of {program}: no lines {begin!r} and {end!r}")
+            raise ValueError(f"man page of {name}: no lines {begin!r} and {end!r}")
         text = f"{head}{mark}{made}\n{end_mark}{tail}"
     return text
 
@@ -110,7 +117,7 @@ def _names(table: Sequence[Option]) -> str:
     return " ".join(f"--{o.name}{'=' if o.argument else ''}" for o in shown(table))
 
 
-def bash(program: str, table: Sequence[Option]) -> str:
+def bash(program: str, table: Sequence[Option], word: str = "") -> str:
     """A completion for bash; needs nothing but bash."""
     name = "_" + program.replace("-", "_")
     cases = []
@@ -132,6 +139,12 @@ def bash(program: str, table: Sequence[Option]) -> str:
             made = f"mapfile -t COMPREPLY < <(compgen -W '{words}' -- \"$word\")"
         cases.append(f"        {spelled}) {made}; return ;;")
     lines = "\n".join(cases)
+    files = ""
+    if word == "FILE":
+        files = """
+    if [[ $word != -* ]]; then
+        compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return
+    fi"""
     return f"""\
 # bash completion for {program}, made from its table of options by "make pages"
 
@@ -146,7 +159,7 @@ def bash(program: str, table: Sequence[Option]) -> str:
     fi
     case $option in
 {lines}
-    esac
+    esac{files}
     mapfile -t COMPREPLY < <(compgen -W '{_names(table)}' -- "$word")
     [[ ${{COMPREPLY[0]-}} != *= ]] || compopt -o nospace
 }}
@@ -154,7 +167,7 @@ complete -F {name} {program}
 """
 
 
-def zsh(program: str, table: Sequence[Option]) -> str:
+def zsh(program: str, table: Sequence[Option], word: str = "") -> str:
     """A completion for zsh, for its function path."""
     lines = []
     for option in shown(table):
@@ -176,6 +189,8 @@ def zsh(program: str, table: Sequence[Option]) -> str:
             lines.append(f"    '(-{option.short} --{option.name})'{both}'[{text}]{what}'")
         else:
             lines.append(f"    '--{option.name}{equals}[{text}]{what}'")
+    if word == "FILE":
+        lines.append("    ':FILE:_files'")
     rows = " \\\n".join(lines)
     return f"""\
 #compdef {program}
@@ -192,9 +207,9 @@ def made() -> dict[pathlib.Path, str]:
     for name, program in PROGRAMS.items():
         table = program.options()
         manual = TOP / "man" / f"{name}.{program.section}"
-        files[manual] = page(manual.read_text(), name, program.module, table)
-        files[TOP / "completion" / name] = bash(name, table)
-        files[TOP / "completion" / f"_{name}"] = zsh(name, table)
+        files[manual] = page(manual.read_text(), name, program)
+        files[TOP / "completion" / name] = bash(name, table, program.word)
+        files[TOP / "completion" / f"_{name}"] = zsh(name, table, program.word)
     # Its words are no options: it makes its own scripts, which "mptcpctl completion" prints, too.
     files[TOP / "completion/mptcpctl"] = completion.script("bash")
     files[TOP / "completion/_mptcpctl"] = completion.script("zsh")

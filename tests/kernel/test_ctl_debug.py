@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import subprocess
+import sys
 
 from lab import traffic
 from mptcpd.nl.mptcp import FLAGS, Address
 from tests.kernel.conftest import TwoHosts
-from tests.kernel.ctl import mptcpctl, said
+from tests.kernel.ctl import PATIENCE, mptcpctl, said
+from tests.kernel.started import Started
 
 
 def test_report(two_hosts: TwoHosts, tmp_path: pathlib.Path) -> None:
@@ -65,3 +68,37 @@ def test_a_file_that_cannot_be(two_hosts: TwoHosts, tmp_path: pathlib.Path) -> N
     run = mptcpctl(two_hosts.client, "debug", tmp_path / "no" / "file")
     assert run.returncode == 2
     assert run.stderr == f"Error: {tmp_path}/no/file: No such file or directory\n"
+
+
+def get_debug(two_hosts: TwoHosts, *words: object) -> str:
+    """What mptcp-get-debug says on the client."""
+    child = two_hosts.client.popen(
+        [sys.executable, "-m", "mptcpd.cli.get_debug", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    run: tuple[str, str] = child.communicate(timeout=PATIENCE)
+    assert (child.returncode, run[1]) == (0, "")
+    return run[0]
+
+
+def test_by_its_other_name(two_hosts: TwoHosts, tmp_path: pathlib.Path) -> None:
+    """mptcp-get-debug writes the same report, with what a running daemon has to say."""
+    socket, report = tmp_path / "run/control.sock", tmp_path / "report"
+    with Started(two_hosts.client, tmp_path) as daemon:
+        daemon.until("10.0.1.1", "10.0.2.1", "fd00:1::1", "fd00:2::1")
+        assert get_debug(two_hosts, "--json", f"--socket={socket}", report) == ""
+        parts = json.loads(report.read_text())
+        assert parts.keys() == json.loads(said(two_hosts.client, "-j", "debug")).keys()
+        told = {record["name"]: record["value"] for record in parts["daemon"]}
+        assert (told["pid"], told["plugins"]) == (daemon.pid, "addr_adv")
+        assert told["mptcpd_commands_total{command=MPTCP_PM_CMD_ADD_ADDR}"] == 4
+        # What has gone wrong may name addresses: a configuration is quoted by whom refuses it.
+        daemon.file.write_text(daemon.file.read_text() + "addresses=10.0.1.1.7\n")
+        assert mptcpctl(two_hosts.client, f"--socket={socket}", "reload").returncode != 0
+        text = get_debug(two_hosts, "-s", socket)
+        assert "\nreloads.refused = 1\nreloads.last = " in text and "10.0.1.1.7" in text
+        text = get_debug(two_hosts, "-a", "-s", socket)
+        assert "\nreloads.refused = 1\n" in text
+        assert "10.0." not in text and "fd00:" not in text
+    text = get_debug(two_hosts, "-s", socket)
+    assert f"\n== daemon\ndaemon = (no daemon at {socket}: " in text

@@ -66,6 +66,8 @@ from mptcpd.cli.control_client import ControlClient
 client = ControlClient("/run/mptcpd/control.sock", patience=10.0)
 print("asked", client.ask("status")["pid"] == int(sys.argv[1]), client.ask("reload")["kept"])
 END
+mptcp-get-debug --anonymous | sed -n 's/^pid = /reported /p'
+echo "serves $pid"
 dpkg --remove mptcpd >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }
 kill -0 "$pid" 2>/dev/null && echo 'alive after removal' || :
 left() { find /etc /usr /lib/systemd /run -path "$2" -prune -o -name '*mptcpd*' -print; }
@@ -171,6 +173,7 @@ def test_installed_run_and_removed(package: pathlib.Path, tmp_path: pathlib.Path
     nobody = str(pwd.getpwnam("nobody").pw_uid)
     assert found["uid"] == ["\t".join([nobody] * 4)]
     assert found["asked"] == ["True ['addr_adv']"]
+    assert found["reported"] == found["serves"], "mptcp-get-debug has asked the daemon"
     assert "alive" not in found, "stopped when it is removed"
     assert all(file.startswith("/etc/") or file == "/run/mptcpd" for file in found["removed"])
     assert "/etc/mptcpd/mptcpd.conf" in found["removed"], "the administrator's own stays"

@@ -27,7 +27,8 @@ all:
 endef
 """
 LIBRARY = {"usr/lib/mptcpd/mptcpd/nl/_attrs_abi.py", "usr/lib/mptcpd/plugins/addr_adv.py"}
-EVERYWHERE = LIBRARY | {"usr/sbin/mptcpd", "etc/mptcpd/mptcpd.conf", "etc/init.d/mptcpd"}
+PROGRAMS = {"usr/sbin/mptcpd", "usr/bin/mptcpctl", "usr/bin/mptcpize", "usr/bin/mptcp-get-debug"}
+EVERYWHERE = LIBRARY | PROGRAMS | {"etc/mptcpd/mptcpd.conf", "etc/init.d/mptcpd"}
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import mptcpd
+from mptcpd.cli.control_client import ControlClient, NoDaemon, Refused
 from mptcpd.cli.ctl import path_manager
 from mptcpd.cli.ctl.call import Call
+from mptcpd.cli.ctl.daemon import SOCKET
 from mptcpd.cli.ctl.endpoint import client, interface_name
 from mptcpd.cli.ctl.output import Output
 from mptcpd.cli.ctl.pseudonyms import Pseudonyms
@@ -51,17 +53,26 @@ _GROUPS = ("MPTcpExt", "Tcp", "TcpExt")
 
 
 class Sources(NamedTuple):
-    """What parts are made from: the addresses' names, and the network as rtnetlink tells it."""
+    """What parts are made from.
+
+    names      of addresses                  routes  the network as rtnetlink tells it
+    socket     where a daemon may answer     free    what people wrote may be told as it is
+    """
 
     names: Pseudonyms
     routes: RouteClient
+    socket: str
+    free: bool
 
 
 def run(call: Call) -> int:
     """Write the report to FILE or print it."""
+    free = not call.args.get("anonymous")
     sources = Sources(
-        Pseudonyms(keep=not call.args.get("anonymous")),
+        Pseudonyms(keep=free),
         RouteClient(CommandSocket(u.NETLINK_ROUTE)),
+        call.settings.socket or SOCKET,
+        free,
     )
     file = call.args.get("file")
     if file is None:
@@ -249,6 +260,28 @@ def _counters(_sources: Sources) -> Iterator[Record]:
                             yield {"name": f"{group}.{name}", "value": int(value)}
 
 
+def _daemon(sources: Sources) -> Iterator[Record]:
+    """What a daemon that answers tells of itself and has counted. It may be another namespace's."""
+    try:
+        with ControlClient(sources.socket) as client:
+            status, counted = client.ask("status"), client.ask("counters")
+    except (NoDaemon, Refused) as error:
+        yield {"name": "daemon", "value": f"({error})"}
+        return
+    if not sources.free:
+        del status["reloads"]["last"]  # may quote the configuration
+    for name, value in status.items():
+        for inner, item in value.items() if isinstance(value, dict) else [("", value)]:
+            text = ", ".join(item) if isinstance(item, list) else item
+            yield {"name": f"{name}.{inner}" if inner else name, "value": text}
+    for name, value in counted.items():
+        for sample in value if isinstance(value, list) else [{"value": value}]:
+            number = sample.pop("value")
+            labels = ",".join(f"{key}={label}" for key, label in sample.items())
+            if number:
+                yield {"name": f"{name}{{{labels}}}" if labels else name, "value": number}
+
+
 def _dev(ifindex: int | None) -> str | None:
     return interface_name(ifindex) if ifindex else None
 
@@ -273,4 +306,5 @@ _PARTS = {
     "rules": _rules,
     "connections": _connections,
     "counters": _counters,
+    "daemon": _daemon,
 }
