@@ -14,7 +14,7 @@ from mptcpd.nl._attrs import ORDER
 
 _UCRED = Struct("@iII")  # pid, uid, gid: include/linux/socket.h
 _SO_PEERGROUPS = 59  # asm-generic/socket.h, Linux 4.13
-_GROUPS = 4096  # bytes: 1024 groups
+_GROUPS = 1024  # bytes: 256 groups; Python's getsockopt refuses to ask for more
 
 
 class Peer(NamedTuple):
@@ -32,7 +32,7 @@ def peer_of(sock: socket.socket) -> Peer:
     try:
         more = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS)
     except OSError:
-        more = b""  # an old kernel, or more than 1024 groups: then only the first one counts
+        more = b""  # an old kernel, or more than 256 groups: then only the first one counts
     groups = (int.from_bytes(more[at : at + 4], ORDER) for at in range(0, len(more), 4))
     return Peer(pid, uid, frozenset({gid, *groups}))
 
