@@ -26,7 +26,7 @@ TOOLS    := mptcpize:mptcpize mptcpctl:ctl.main mptcp-get-debug:get_debug
 PAGES    := $(notdir $(wildcard man/*.[1-8]))
 SHELLS   := $(filter-out _%,$(notdir $(wildcard completion/*)))
 # Init system -> its files: source, place, mode.
-systemd  := mptcpd.service:$(UNITDIR)/mptcpd.service:644
+systemd  := mptcpd.service:$(UNITDIR)/mptcpd.service:644 mptcpd.socket:$(UNITDIR)/mptcpd.socket:644
 sysv     := sysv/mptcpd:$(SYSCONFDIR)/init.d/mptcpd:755
 openrc   := openrc/mptcpd.initd:$(SYSCONFDIR)/init.d/mptcpd:755
 INITS    := $(foreach init,$(INIT),$($(init)))

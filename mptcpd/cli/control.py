@@ -130,7 +130,12 @@ def listen(file: str, group: int | None) -> socket.socket:
                 os.chown(file, -1, group)
                 os.chmod(file, 0o660)
             except PermissionError:  # who is not root can give it to groups of his own alone
-                _LOG.warning("control-group: %s cannot be given to group %d.", file, group)
+                _LOG.warning(
+                    "control-group: %s cannot be given to group %d, of which mptcpd is no member "
+                    "(systemd's unit needs a drop-in file for that, see mptcpd.conf(5)).",
+                    file,
+                    group,
+                )
         sock.listen(_BACKLOG)
     except BaseException:
         sock.close()

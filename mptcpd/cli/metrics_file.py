@@ -7,6 +7,7 @@ goes with the daemon: old numbers must not look like new ones. Without a file th
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -14,6 +15,12 @@ from collections.abc import Callable
 from mptcpd.core.loop import Loop, Timer
 
 _LOG = logging.getLogger("mptcpd")
+# What to do about an error, for who reads the log.
+_ADVICE = {
+    errno.ENOENT: "there has to be a directory {folder}",
+    errno.EACCES: "user {user} has to be allowed to write into {folder}",
+    errno.EROFS: "systemd's unit needs ReadWritePaths={folder}, see mptcpd.conf(5)",
+}
 
 
 class MetricsFile:
@@ -59,16 +66,26 @@ class MetricsFile:
                 os.unlink(fresh)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with open(os.open(fresh, flags, 0o644), "w", encoding="utf-8") as stream:
+                os.fchmod(stream.fileno(), 0o644)  # whatever our umask: another user reads it
                 stream.write(self._text())
             os.rename(fresh, self._file)
         except OSError as error:
-            if not self._failing:
-                self._failing = True
-                _LOG.warning(
-                    "metrics-file=%s: %s; trying again every %g s",
-                    self._file,
-                    error.strerror,
-                    self._interval,
-                )
+            self._complain(error)
         else:
             self._failing = False
+
+    def _complain(self, error: OSError) -> None:
+        if self._failing or self._file is None:
+            return
+        self._failing = True
+        advice = _ADVICE.get(error.errno or 0, "")
+        if advice:
+            folder = os.path.dirname(self._file)
+            advice = f" ({advice.format(folder=folder, user=os.geteuid())})"
+        _LOG.warning(
+            "metrics-file=%s: %s%s; trying again every %g s",
+            self._file,
+            error.strerror,
+            advice,
+            self._interval,
+        )

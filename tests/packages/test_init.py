@@ -6,9 +6,11 @@ import pathlib
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 
 import pytest
 
+from mptcpd.cli.ctl import daemon as ctl_daemon
 from mptcpd.core import config
 
 PACKAGING = pathlib.Path(__file__).resolve().parents[2] / "packaging"
@@ -43,23 +45,38 @@ def test_the_unit_is_tight(unit: pathlib.Path) -> None:
     assert float(exposure) <= MOST / 10
 
 
-def test_the_unit_allows_what_the_daemon_does_to_itself(unit: pathlib.Path) -> None:
-    """Giving up powers takes system calls, too."""
-    (line,) = re.findall("^SystemCallFilter=(.*)$", unit.read_text(), re.M)
-    names, allowed = line.split(), set()
+def system_calls(lines: Iterable[str]) -> set[str]:
+    """Those that lines of SystemCallFilter= name."""
+    names, found = [name for line in lines for name in line.split()], set()
     while names:
         name = names.pop()
         if name.startswith("@"):
             run = systemd_analyze("syscall-filter", name)
             names += [word.split()[0] for word in run.stdout.splitlines()[1:] if "#" not in word]
         else:
-            allowed.add(name)
-    assert {"seccomp", "prctl", "capget", "capset", "recvmmsg", "epoll_wait"} <= allowed
+            found.add(name)
+    return found
 
 
-def test_the_unit_is_understood(unit: pathlib.Path) -> None:
-    run = systemd_analyze("verify", "--man=no", unit)
-    assert "mptcpd.service" not in run.stdout + run.stderr, run.stderr
+def test_the_unit_allows_what_the_daemon_does_to_itself(unit: pathlib.Path) -> None:
+    """Giving up powers takes system calls, too."""
+    lines = re.findall("^SystemCallFilter=(.*)$", unit.read_text(), re.M)
+    allowed = system_calls(line for line in lines if line[0] != "~")
+    allowed -= system_calls(line[1:] for line in lines if line[0] == "~")
+    assert {"seccomp", "prctl", "capget", "capset", "recvmmsg", "epoll_wait", "fchmod"} <= allowed
+
+
+def test_the_units_are_understood(unit: pathlib.Path) -> None:
+    socket = shutil.copy(PACKAGING / "mptcpd.socket", unit.parent)
+    run = systemd_analyze("verify", "--man=no", unit, socket)
+    assert "mptcpd." not in run.stdout + run.stderr, run.stderr
+
+
+def test_the_socket_is_the_one_that_clients_know() -> None:
+    """Named as control.handed_over looks for it, where mptcpctl asks, for root alone."""
+    said = dict(re.findall(r"^(\w+)=(.*)$", (PACKAGING / "mptcpd.socket").read_text(), re.M))
+    assert said["ListenStream"] == ctl_daemon.SOCKET
+    assert (said["FileDescriptorName"], said["SocketMode"]) == ("control", "0600")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -85,6 +102,9 @@ def test_the_manifests_configuration_is_one() -> None:
     assert said.metrics_file is not None
     folder, _, _name = said.metrics_file.rpartition("/")
     assert f"mountPath: {folder}}}" in text
+    # A path of the node, which node_exporter is told of in the same words.
+    (place,) = re.findall(r"--collector\.textfile\.directory=(\S+)", text)
+    assert f"hostPath: {{path: {place}, type: DirectoryOrCreate}}" in text
 
 
 def test_the_manifest_asks_for_one_power() -> None:
@@ -96,3 +116,6 @@ def test_the_manifest_asks_for_one_power() -> None:
     for wanted in ("allowPrivilegeEscalation: false", "readOnlyRootFilesystem: true"):
         assert wanted in text
     assert "privileged: true" not in text
+    # Asked whether it is ready as people would ask, with a program that the image has.
+    assert re.findall(r"command: \[(.*)\]", text) == ["/usr/bin/mptcpctl, status"]
+    assert " PREFIX=/usr " in (PACKAGING / "kubernetes/Containerfile").read_text()
