@@ -67,12 +67,12 @@ class Hostile:
 
 def _connected(file: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(5)
     try:
-        sock.connect(file)
+        sock.connect(file)  # blocking: whoever waits in the row gets in, too
     except OSError:
         sock.close()
         raise
+    sock.settimeout(5)
     return sock
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mptcpd.cli.service import Service
 
 _LOG = logging.getLogger("mptcpd")
-_BACKLOG = 64
+_BACKLOG = 64  # where clients wait in a row; a longer one is only a longer wait in a crowd
 _FIRST = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
 

@@ -6,11 +6,14 @@ Knows the protocol (docs/control.md) and the clock; must not know what the answe
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 PATIENCE = 1.0  # seconds for a part of an answer
+# struct timeval; its fields have 64 bits everywhere with SO_SNDTIMEO_NEW (asm-generic/socket.h).
+_TIMEVAL = struct.Struct("=qq" if socket.SO_SNDTIMEO == 67 else "@ll")
 _MOST = 1 << 24  # bytes of a line; the daemon's are far shorter
 
 
@@ -36,14 +39,26 @@ class ControlClient:
     def __init__(self, file: str, patience: float = PATIENCE) -> None:
         self._file = file
         self._buffer = b""
+        self._patience = patience
+        # Loaded before there is a connection, on which the daemon waits for a request.
+        import json
+
+        self._json = json
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(patience)
+        # A connect that blocks waits in a row for its turn while many others want the same; one on
+        # a socket that Python made non-blocking, for a timeout, would be refused (EAGAIN).
+        seconds = int(patience)
+        limit = _TIMEVAL.pack(seconds, int((patience - seconds) * 1e6))
         try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self._socket.connect(file)
         except (OSError, ValueError) as error:
             self._socket.close()
+            if isinstance(error, BlockingIOError):
+                raise self._silent(TimeoutError()) from error
             reason = error.strerror if isinstance(error, OSError) else None
             raise NoDaemon(f"no daemon at {file}: {reason or error}") from error
+        self._socket.settimeout(patience)
 
     def __enter__(self) -> ControlClient:
         return self
@@ -68,9 +83,7 @@ class ControlClient:
 
     def parts(self, command: str, **arguments: object) -> Iterator[Any]:
         """The result of a command in the parts in which it comes."""
-        import json
-
-        request = json.dumps({"version": 1, "command": command, **arguments}).encode() + b"\n"
+        request = self._json.dumps({"version": 1, "command": command, **arguments}).encode() + b"\n"
         try:
             self._socket.sendall(request)
         except OSError as error:
@@ -107,11 +120,9 @@ class ControlClient:
             self._buffer += data
             if len(self._buffer) > _MOST:
                 raise NoDaemon(f"what answers at {self._file} is no mptcpd")
-        import json
-
         line, _feed, self._buffer = self._buffer.partition(b"\n")
         try:
-            said = json.loads(line)
+            said = self._json.loads(line)
         except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):
@@ -120,6 +131,6 @@ class ControlClient:
 
     def _silent(self, error: OSError) -> NoDaemon:
         if isinstance(error, TimeoutError):
-            seconds = self._socket.gettimeout() or PATIENCE
-            return NoDaemon(f"the daemon at {self._file} does not answer within {seconds:g} s")
+            patience = f"{self._patience:g} s"
+            return NoDaemon(f"the daemon at {self._file} does not answer within {patience}")
         return NoDaemon(f"the daemon at {self._file}: {error.strerror or error}")

@@ -1,8 +1,9 @@
 """Clients of the control socket: bounded buffers, deadlines, and no more of them than fit.
 
 Knows sockets and bytes; must not know what a request means (``control_protocol``) or does
-(``control_commands``). The rule it keeps: whatever clients do, the daemon's own work waits no
-longer than one turn of a few milliseconds, and memory stays below a bound.
+(``control_commands``), nor who has to go when there are too many (``control_room``). The rule it
+keeps: whatever clients do, the daemon's own work waits no longer than one turn of a few
+milliseconds, and memory stays below a bound.
 
 All clients together are one descriptor of the daemon's loop, an epoll of their own. A turn that
 took long is followed by a pause as long, so clients get at most half of the time.
@@ -16,12 +17,14 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 
+from mptcpd.cli import control_room
 from mptcpd.cli.control_peer import Peer, peer_of
 from mptcpd.cli.control_protocol import MOST, Refusal, refusal
 from mptcpd.core.loop import Loop, Timer
 
 _LOG = logging.getLogger("mptcpd")
-CLIENTS = 16
+CLIENTS = 16  # that have sent a request
+NEWCOMERS = 64  # that have not yet
 WAITING = 128 << 10  # bytes that wait for a client; replies are asked for only below that
 _TURN = 0.004  # seconds after which a turn ends; what is begun is finished
 _PAUSE = 0.002  # seconds of a turn from which on a pause follows
@@ -29,8 +32,6 @@ _STEPS = 24  # of one client in one turn: requests, parts of answers
 _ACCEPT = 32  # strangers at the door in one turn
 SILENT = 10.0  # seconds for the first request; a half line, a reply that is not read: the same
 IDLE = 60.0  # seconds between requests
-# Seconds of silence after which a client may be sent away for another: before, and after a request.
-_NEW, _STALE = 0.25, 5.0
 _SILENCE = 60.0  # seconds after a stranger was named in the log in which others are not
 
 Answer = Callable[["Client", bytes], "Iterator[bytes]"]
@@ -42,13 +43,14 @@ class Client:
     out     what it has not taken yet
     more    what else is to be sent to it, made when there is room
     spoke   when its last request, or itself, came
+    moved   the same, or when it took something of what waited for it
     stream  it has subscribed: its silence is no fault
     """
 
     def __init__(self, sock: socket.socket, peer: Peer, now: float) -> None:
         self.sock = sock
         self.peer = peer
-        self.spoke = now
+        self.spoke = self.moved = now
         self.heard = 0  # requests
         self.buffer = bytearray()
         self.out = bytearray()
@@ -61,6 +63,11 @@ class Client:
     def room(self) -> int:
         """Bytes that may be added to ``out``."""
         return WAITING - len(self.out)
+
+    @property
+    def asks(self) -> bool:
+        """Whether what it has sent is a whole line, or longer than one may be."""
+        return b"\n" in self.buffer or len(self.buffer) >= MOST
 
 
 class Server:
@@ -86,6 +93,7 @@ class Server:
         self._gone = gone
         self.clients: dict[int, Client] = {}
         self.refused: dict[str, int] = {}
+        self._new: dict[int, Client] = {}  # those that have not sent a request, the oldest first
         self._ready: dict[int, Client] = {}  # those with whole lines in their buffers
         self._timer: Timer | None = None
         self._due = 0.0
@@ -113,7 +121,8 @@ class Server:
         if len(data) > client.room:
             return False
         if not client.out:
-            client.deadline = self._loop.time() + SILENT
+            client.moved = self._loop.time()
+            client.deadline = client.moved + SILENT
         client.out += data
         self._interest(client)
         self._watch()
@@ -122,17 +131,21 @@ class Server:
     def turn(self) -> None:
         """Serve those that are ready, for a few milliseconds."""
         self._began = began = self._loop.time()
+        events = self._epoll.poll(0, CLIENTS + NEWCOMERS + _ACCEPT + 1)
+        # Looked up now: whoever comes next may get the number of one that goes.
+        found = [(self.clients.get(fd), mask) for fd, mask in events]
+        # First, or those that always have something to ask would keep others from coming in.
+        if any(fd == self._listener.fileno() for fd, _mask in events):
+            self._accept()
         for client in list(self._ready.values()):
             if self._over():
                 break
             self._guarded(client, 0)
-        for fd, mask in self._epoll.poll(0, CLIENTS + 1):
+        for known, mask in found:
             if self._over():
                 break
-            if fd == self._listener.fileno():
-                self._accept()
-            elif fd in self.clients:
-                self._guarded(self.clients[fd], mask)
+            if known is not None and known.sock.fileno() >= 0:
+                self._guarded(known, mask)
         self._watch()
         took = self._loop.time() - began
         if took > _PAUSE and self._pause is None:
@@ -152,6 +165,8 @@ class Server:
 
     def _accept(self) -> None:
         for _stranger in range(_ACCEPT):
+            if self._over():
+                return
             try:
                 sock, _address = self._listener.accept()
             except OSError:
@@ -165,12 +180,13 @@ class Server:
             if not self._allowed(peer):
                 self._warn(peer)
                 self._turn_away(sock, "denied", f"user {peer.uid} may not use this socket")
-            elif len(self.clients) >= CLIENTS and not self._make_room():
-                self._turn_away(sock, "too-many", f"{CLIENTS} clients are connected already")
+            elif len(self._new) >= NEWCOMERS and not self._one_less(peer):
+                self._turn_away(sock, "too-many", f"{NEWCOMERS} others are waiting already")
             else:
                 client = Client(sock, peer, self._loop.time())
-                self.clients[sock.fileno()] = client
+                self.clients[sock.fileno()] = self._new[sock.fileno()] = client
                 self._epoll.register(sock.fileno(), select.EPOLLIN)
+                self._hear(client)
 
     def _turn_away(self, sock: socket.socket, kind: str, text: str) -> None:
         self._count(kind)
@@ -184,19 +200,37 @@ class Server:
             self._warn_after = now + _SILENCE
             _LOG.warning("Control socket: user %d (process %d) may not.", peer.uid, peer.pid)
 
-    def _make_room(self) -> bool:
-        """Send the one away that has been silent longest, if any has been for long enough."""
-        now = self._loop.time()
-        silent = [
-            client
-            for client in self.clients.values()
-            if not (client.stream or client.out or client.more is not None)
-            and client.spoke <= now - (_STALE if client.heard else _NEW)
-        ]
-        if not silent:
-            return False
-        self._cut_off(min(silent, key=lambda client: client.spoke), "silent")
-        return True
+    def _hear(self, client: Client) -> bool:
+        """Whether a newcomer has asked something by now; it is served soon, then."""
+        self._receive(client)
+        if client.sock.fileno() >= 0 and client.asks:
+            self._ready[client.sock.fileno()] = client
+        return client.asks
+
+    def _one_less(self, peer: Peer) -> bool:
+        """Make room among the newcomers for one of ``peer``; False if all others come first."""
+        for client in control_room.in_turn(self._new.values(), peer):
+            if not client.asks and not self._hear(client):
+                if client.sock.fileno() >= 0:
+                    self._cut_off(client, "silent")
+                return True
+        return False
+
+    def _admit(self, client: Client) -> bool:
+        """A newcomer's first request is there: whether there is a place for it."""
+        self._new.pop(client.sock.fileno(), None)
+        if len(self.clients) - len(self._new) <= CLIENTS:
+            return True
+        others = (each for each in self.clients.values() if each.heard)
+        found = control_room.who_goes(others, client.peer, self._loop.time())
+        if found is not None:
+            self._cut_off(*found)
+            return True
+        text = f"{CLIENTS} clients are there already"
+        client.out += refusal(Refusal("too-many", text))
+        self._flush(client)
+        self._cut_off(client, "too-many")
+        return False
 
     def _guarded(self, client: Client, mask: int) -> None:
         """A fault of ours with one client costs that client, not the daemon."""
@@ -216,6 +250,8 @@ class Server:
         self._work(client)
 
     def _receive(self, client: Client) -> None:
+        if len(client.buffer) >= MOST:
+            return
         try:
             data = client.sock.recv(MOST - len(client.buffer))
         except (BlockingIOError, InterruptedError):
@@ -250,9 +286,11 @@ class Server:
                     self._cut_off(client, "too-long")
                     return
                 break
+            if not client.heard and not self._admit(client):
+                return
             client.buffer = rest
             client.heard += 1
-            client.spoke = self._loop.time()
+            client.spoke = client.moved = self._loop.time()
             client.more = self._answer(client, bytes(line))
         if client.sock.fileno() < 0:
             return
@@ -285,7 +323,8 @@ class Server:
             return
         del client.out[:sent]
         if sent:
-            client.deadline = self._loop.time() + SILENT
+            client.moved = self._loop.time()
+            client.deadline = client.moved + SILENT
 
     def _interest(self, client: Client) -> None:
         waits = client.out or client.more is not None
@@ -307,6 +346,7 @@ class Server:
         fd = client.sock.fileno()
         self._epoll.unregister(fd)
         self._ready.pop(fd, None)
+        self._new.pop(fd, None)
         del self.clients[fd]
         client.sock.close()
         client.out.clear()

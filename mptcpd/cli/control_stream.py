@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mptcpd.cli.control_protocol import KINDS, line
+from mptcpd.cli import control_room
+from mptcpd.cli.control_protocol import KINDS, Refusal, line
 from mptcpd.cli.control_words import event_fields, event_name
 from mptcpd.core.address import SockAddr
 from mptcpd.core.loop import Timer
@@ -54,7 +55,13 @@ class Stream(logging.Handler):
         self._gap: Timer | None = None
 
     def add(self, client: Client, kinds: frozenset[str] | None) -> frozenset[str]:
-        """Somebody subscribes, or to something else than before; None: to everything."""
+        """Somebody subscribes, or to something else than before; None: to everything.
+
+        Errors  Refusal, if there are too many already: others want to ask something, too.
+        """
+        fresh = client not in self._subscribers
+        if fresh and not control_room.may_subscribe(len(self._subscribers), client.peer):
+            raise Refusal("too-many", f"{len(self._subscribers)} clients have subscribed already")
         wanted = kinds or frozenset(KINDS)
         self._subscribers[client] = _Subscriber(client, wanted)
         client.stream = True

@@ -59,7 +59,7 @@ def test_somebody_answers_there(tmp_path: pathlib.Path) -> None:
     with listen(file, None) as first:
         with pytest.raises(OSError, match="another daemon answers there"):
             listen(file, None)
-        for _client in range(200):  # also when its queue is full
+        for _client in range(1000):  # also when its queue is full
             sock = socket.socket(socket.AF_UNIX)
             sock.setblocking(False)
             full = sock.connect_ex(file)

@@ -15,7 +15,16 @@ import pytest
 from mptcpd.cli import control_server
 from mptcpd.cli.control_peer import Peer, may_use
 from mptcpd.cli.control_protocol import MOST, Refusal, parse, refusal, reply
-from mptcpd.cli.control_server import CLIENTS, IDLE, SILENT, WAITING, Client, Server
+from mptcpd.cli.control_room import SUBSCRIBERS, may_subscribe
+from mptcpd.cli.control_server import (
+    CLIENTS,
+    IDLE,
+    NEWCOMERS,
+    SILENT,
+    WAITING,
+    Client,
+    Server,
+)
 from mptcpd.core.loop import Loop
 
 
@@ -273,21 +282,119 @@ def test_who_may_not(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     assert f"user {os.geteuid()} (process {os.getpid()}) may not" in caplog.text
 
 
-def test_more_clients_than_fit(served: Served) -> None:
-    first = [served.connect() for _client in range(CLIENTS)]
-    for sock in first[:-1]:
-        sock.sendall(b'{"command":"subscribe"}\n')
+STATUS = b'{"command":"status"}\n'
+
+
+def asking(served: Served, data: bytes = STATUS) -> socket.socket:
+    """One who has sent that before the server has looked."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(5)
+    sock.connect(served.file)
+    sock.sendall(data)
+    served.sockets.append(sock)
     served.turn()
-    late = served.connect()
+    return sock
+
+
+def test_more_clients_than_fit(served: Served) -> None:
+    first = [asking(served, b'{"command":"subscribe"}\n') for _client in range(CLIENTS - 1)]
+    first.append(asking(served))
+    late = asking(served)
     assert said(late)[0]["error"]["kind"] == "too-many" and ended(late)
     # One that has been silent for a while goes in favour of a new one.
     served.turn(passes=1.5)
-    new = served.connect()
-    new.sendall(b'{"command":"status"}\n')
-    served.turn()
+    new = asking(served)
     assert said(new)[0]["ok"] and ended(first[-1])
     assert served.left() == CLIENTS
     assert served.server.refused == {"too-many": 1, "silent": 1}
+
+
+def test_a_crowd_that_says_nothing_keeps_nobody_out(served: Served) -> None:
+    """Not even with half a line, nor by coming between one who has just come and his request."""
+    crowd = [served.connect() for _client in range(NEWCOMERS - 1)]
+    slow = served.connect()
+    for sock in crowd:
+        sock.sendall(b'{"command":"sta')
+    served.turn()
+    assert served.left() == NEWCOMERS
+    for _round in range(3):  # in no time: the clock stands still
+        new = asking(served)
+        assert said(new)[0]["ok"] and not ended(new)
+    assert [ended(sock) for sock in crowd[:3]] == [True, False, False]
+    # One is about to go, and has asked: it is heard first, and the next one goes.
+    others = [served.connect() for _client in range(NEWCOMERS - 1)]
+    assert all(map(ended, crowd)) and not ended(slow) and not ended(others[0])
+    slow.sendall(STATUS)
+    served.connect()
+    served.turn()
+    assert said(slow)[0]["ok"] and ended(others[0]) and not ended(others[1])
+    assert set(served.server.refused) == {"silent"}
+
+
+def test_who_does_not_take_answers_makes_room(served: Served) -> None:
+    crowd = [asking(served, b'{"command":"connections"}\n') for _client in range(CLIENTS)]
+    served.turn(50)
+    assert said(asking(served))[0]["error"]["kind"] == "too-many"
+    served.turn(passes=1.1)
+    assert said(asking(served))[0]["ok"]
+    assert served.left() == CLIENTS and sum(map(ended, crowd)) == 1
+    assert served.server.refused == {"too-many": 1, "slow": 1}
+
+
+def test_who_always_asks_makes_room(served: Served) -> None:
+    crowd = [asking(served) for _client in range(CLIENTS)]
+    greedy = crowd[3]
+    greedy.sendall(b"x\n" * 300)
+    served.turn(100)
+    served.turn(passes=0.9)
+    for sock in crowd:
+        sock.sendall(STATUS)
+    served.turn()
+    assert said(asking(served))[0]["ok"]
+    assert [sock for sock in crowd if ended(sock)] == [greedy]
+    assert served.server.refused == {"too-many": 1}
+
+
+def test_a_group_cannot_keep_root_out(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither before nor after the first request; and root is not sent away for the group."""
+    uid = 4711
+    monkeypatch.setattr(control_server, "peer_of", lambda sock: Peer(1, uid, frozenset({4711})))
+    crowd = [asking(served, b'{"command":"subscribe"}\n') for _client in range(CLIENTS)]
+    for _client in range(NEWCOMERS):
+        served.connect()
+    assert said(asking(served))[0]["error"]["kind"] == "too-many"
+    uid = 0
+    root = served.connect()
+    before = asking(served, b'{"command":"subscribe"}\n')
+    assert said(before)[0]["ok"] and sum(map(ended, crowd)) == 1
+    uid = 4711
+    for _client in range(NEWCOMERS + 10):
+        served.connect()
+    served.turn(passes=2.0)
+    for _client in range(CLIENTS + 2):
+        asking(served)
+    root.sendall(STATUS)
+    served.turn()
+    assert said(root)[0]["ok"] and not ended(before)
+
+
+def test_subscribers_leave_places_for_questions() -> None:
+    assert SUBSCRIBERS < CLIENTS
+    root, own, other = (Peer(1, uid, frozenset()) for uid in (0, os.geteuid(), 4711))
+    assert may_subscribe(SUBSCRIBERS - 1, root) and not may_subscribe(SUBSCRIBERS, root)
+    assert may_subscribe(SUBSCRIBERS - 1, own) and not may_subscribe(SUBSCRIBERS - 1, other)
+    assert may_subscribe(0, other)
+
+
+def test_the_number_of_one_who_went_is_another_s(served: Served) -> None:
+    """What was seen of the one is not taken for the other's."""
+    crowd = [served.connect() for _client in range(NEWCOMERS)]
+    crowd[0].close()  # its number is free as soon as that is noticed
+    new = asking(served)
+    served.turn()
+    assert said(new)[0]["ok"] and not ended(new)
 
 
 def test_a_turn_that_takes_long_is_followed_by_a_pause(
