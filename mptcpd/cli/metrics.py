@@ -90,6 +90,10 @@ def _command_errors(found: Sources) -> Mapping[Labels, Number]:
     }  # fmt: skip
 
 
+def _started(found: Sources) -> Mapping[Labels, Number]:
+    return {(("kind", kind),): count for kind, count in found.service.commands.started.items()}
+
+
 def _hooks(found: Sources) -> Mapping[Labels, Number]:
     failed = found.service.registry.failed_hooks
     return {(("plugin", plugin), ("hook", hook)): n for (plugin, hook), n in failed.items()}
@@ -158,6 +162,9 @@ FAMILIES = (
     Family("mptcpd_commands", "counter", "", "Requests to the kernel.", _commands),
     Family("mptcpd_command_errors", "counter", "", "Requests that the kernel refused; without "
            "errno those that had no usable answer.", _command_errors),
+    Family("mptcpd_subflows_started", "counter", "", "Subflows that plugins have started: the "
+           "first between two addresses of a connection, another after that failed or closed "
+           "(retry), or one to take its place (renewal).", _started),
     Family("mptcpd_failed_joins", "counter", "", "Subflows asked for that did not come up.",
            _one(lambda found: found.service.table.failed_joins)),
     Family("mptcpd_hook_failures", "counter", "", "Hooks of plugins that raised.", _hooks),

@@ -24,6 +24,9 @@ from mptcpd.nl.errors import KernelError
 # What makes a connection busy: so many bytes that the peer has not confirmed, or as many received
 # of which the last came less than so many milliseconds ago.
 BUSY_BYTES, BUSY_MS = 1 << 16, 100
+# Subflows of a connection that are started: the first between two addresses, another after that one
+# failed or closed, and one beside it, which is to take its place.
+FIRST, RETRY, RENEWAL = "first", "retry", "renewal"
 
 
 class Kernel(Protocol):
@@ -51,7 +54,10 @@ class Sockets(Protocol):
 
 
 class ConnectionCommands:
-    """Commands for one connection at a time."""
+    """Commands for one connection at a time.
+
+    started  FIRST, RETRY or RENEWAL -> how many subflows were started
+    """
 
     def __init__(
         self, kernel: Kernel, ids: AddressIds, listeners: Listeners, sockets: Sockets
@@ -62,6 +68,7 @@ class ConnectionCommands:
         self._listeners = listeners
         # token -> address ID -> what we listen on for it
         self._listening: dict[int, dict[int, SockAddr]] = {}
+        self.started = dict.fromkeys((FIRST, RETRY, RENEWAL), 0)
 
     def announce(
         self,
@@ -166,8 +173,10 @@ class ConnectionCommands:
                 mptcp.Address(there.packed, there.port, remote_id),
             )
 
+        is_open, was_tried = connection.tried(here, there)
         self._with_id(connection, here, ident, local_id is None, create)
         connection.note_asked(here, there, backup)
+        self.started[RENEWAL if is_open else RETRY if was_tried else FIRST] += 1
 
     def destroy_subflow(self, connection: Connection, subflow: Subflow) -> None:
         """Close a subflow. Errors: KernelError "subflow not found" (ESRCH)."""

@@ -9,7 +9,7 @@ both ends and nothing else: 250 bytes a connection with its place in the table (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -167,6 +167,22 @@ class Connection:
     def closed_before(self, path: bytes) -> bool:
         """Whether this subflow was closed not long ago."""
         return self._more is not None and path in self._more.recent
+
+    def tried(self, local: SockAddr, remote: SockAddr) -> tuple[bool, bool]:
+        """Whether a subflow from this IP to there is open, and whether one closed or failed lately.
+
+        A connection that was adopted knows nothing of what was before.
+        """
+        ip, end = local.packed, remote.packed + remote.port.to_bytes(2, "big")
+        size = 2 + len(ip) + len(end)
+        closed = () if self._more is None else self._more.recent
+
+        def among(paths: Iterable[bytes]) -> bool:
+            return any(
+                path.startswith(ip) and path.endswith(end) and len(path) == size for path in paths
+            )
+
+        return among(self._all()), among(closed)
 
     def note_asked(self, local: SockAddr, remote: SockAddr, backup: bool) -> None:
         """Record that we asked for a subflow from here to there, and whether as a backup.

@@ -236,6 +236,32 @@ def test_a_subflow_that_cannot_be_started(case: Case) -> None:
     assert len(case.it.subflows) == 1
 
 
+def test_what_is_started_again(case: Case) -> None:
+    """Counted by pairs of addresses: whatever its port, a subflow after another one is a retry."""
+    ends = "10.0.2.1", "10.0.8.8:5000"
+    case.commands.create_subflow(case.it, *ends)
+    case.kernel.answer(errno.ECONNREFUSED)
+    case.settle()
+    assert len(case.it.subflows) == 1
+    case.commands.create_subflow(case.it, *ends)  # failed before
+    case.settle()
+    case.commands.create_subflow(case.it, *ends)  # is there
+    case.settle()
+    assert len(case.it.subflows) == 3
+    case.commands.create_subflow(case.it, "10.0.2.1", "10.0.8.8:6000")  # another port
+    case.commands.create_subflow(case.it, "10.0.3.1", "10.0.8.8:5000")  # another address
+    case.settle()
+    assert case.commands.started == {"first": 3, "retry": 1, "renewal": 1}
+    for flow in list(case.it.subflows.values()):
+        if str(flow.local.ip) == "10.0.3.1":
+            case.commands.destroy_subflow(case.it, flow)
+    case.settle()
+    case.commands.create_subflow(case.it, "10.0.3.1", "10.0.8.8")  # closed before
+    case.kernel.lacks.add("10.0.3.1")
+    refused("connect error: -99", case.commands.create_subflow, case.it, "10.0.3.1", "10.0.8.8")
+    assert case.commands.started == {"first": 3, "retry": 2, "renewal": 1}
+
+
 def test_destroy_and_set_backup(case: Case) -> None:
     case.kernel.peer_joins("10.0.2.1:80", "10.0.8.8:6000")
     case.settle()

@@ -154,3 +154,16 @@ def test_one_that_fails_stops_no_other(daemon: Daemon) -> None:
     for _turn in range(4):
         daemon.wait(0)
     assert seen == list(range(TOKEN, TOKEN + 2 * joins.TURN))
+
+
+def test_a_path_that_returns_is_tried_again_and_counted_so(daemon: Daemon) -> None:
+    daemon.have(FIRST, SECOND)
+    daemon.kernel.open()
+    daemon.settle()
+    assert daemon.commands.started == {"first": 1, "retry": 0, "renewal": 0}
+    daemon.lose(SECOND)
+    daemon.settle()
+    daemon.have(SECOND)
+    daemon.settle()
+    assert len(daemon.pairs()) == 2
+    assert daemon.commands.started == {"first": 1, "retry": 1, "renewal": 0}

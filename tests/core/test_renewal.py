@@ -52,6 +52,7 @@ def test_a_busy_connection_gets_new_subflows_and_loses_the_old(case: Case) -> No
     assert case.renewed() == ["SUBFLOW_CREATE", "SUBFLOW_DESTROY"]
     assert case.pairs() == ["10.0.2.1 10.0.1.2"]
     assert not case.ports & before
+    assert case.commands.started == {"first": 1, "retry": 0, "renewal": 1}
     # And again, since nothing is remembered of the first time.
     case.have("10.0.1.1/24 2")
     case.settle()

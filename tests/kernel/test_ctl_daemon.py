@@ -68,6 +68,9 @@ def test_what_it_tells(asked: Asked, two_hosts: TwoHosts) -> None:
     connection = traffic.open_connection(two_hosts.client, two_hosts.server, "10.0.1.2")
     token = f"{connection.token:08x}"
     wait_until(lambda: "10.0.2.1" in asked.say("connections"), "a second subflow")
+    assert re.search(
+        r"^mptcpd_subflows_started_total kind first [1-9]\d*$", asked.say("counters"), re.M
+    )
     (first, *flows) = asked.say("connections", "token", token).splitlines()
     assert first.startswith(f"{token}  client  10.0.1.1:") and "plugin fullmesh" in first
     assert len(flows) >= 2 and all(flow.startswith("    10.0.") for flow in flows)
