@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
@@ -112,6 +113,28 @@ def test_the_subflow_goes_with_the_carrier_and_returns_with_it(
             net.plug(1)
             wait_until(lambda: subflows() == 1, "a subflow over eth1 again")
             connection.exchange()
+
+
+def test_what_remains_is_made_anew_if_so_configured(
+    net: Uplinks, watch: EventWatch, tmp_path: pathlib.Path
+) -> None:
+    """The subflow over the path that remains is another one, after one was lost."""
+    net.server.mptcp.set_limits(subflows=2)
+    for index in (0, 1):
+        net.client.change(net.default_route(index, metric=100 + index))
+    core = "addresses=ipv4\n[addr_adv]\nrenew-on-loss=yes"
+    with Following(net.client, tmp_path, core) as daemon:
+        before = daemon.until("10.0.1.1", "10.0.2.1")
+        connection = traffic.open_connection(net.client, net.server, "10.0.1.2")
+        with connection.client, connection.server, connection.listener:
+            first = watch.find(u.MPTCP_EVENT_SUB_ESTABLISHED)
+            net.pull(0)
+            second = watch.find(u.MPTCP_EVENT_SUB_ESTABLISHED)
+            assert first.local_ip == second.local_ip == ip_address("10.0.2.1").packed
+            assert first.local_port != second.local_port
+            assert daemon.until("10.0.2.1") == {"10.0.2.1": before["10.0.2.1"]}
+            connection.exchange()
+            wait_until(lambda: traffic.info(connection.client).subflows == 1, "one of the two")
 
 
 def test_a_renamed_interface_gets_the_settings_of_its_new_name(
@@ -303,18 +326,18 @@ def test_lost_notifications_lead_to_the_same_end(net: Uplinks, tmp_path: pathlib
 
 
 def test_a_bouncing_link_is_believed_when_it_stays(net: Uplinks, tmp_path: pathlib.Path) -> None:
-    core = "hold-down-return=300ms\naddresses=ipv4"
+    core = "hold-down-return=1s\naddresses=ipv4"
     with Following(net.client, tmp_path, core) as daemon:
         daemon.until("10.0.1.1", "10.0.2.1")
         for _ in range(5):
             net.pull(0)
             daemon.until("10.0.2.1")
+            back = time.monotonic()
             net.plug(0)
             daemon.caught_up()
             assert "10.0.1.1" not in endpoints(net.client)
-        back = time.monotonic()
         daemon.until("10.0.1.1", "10.0.2.1")
-        assert 0.2 < time.monotonic() - back < 0.6
+        assert time.monotonic() - back > 0.9
         assert daemon.times("Endpoint 10.0.1.1: ") == 2
 
 
@@ -331,7 +354,7 @@ def test_a_link_that_comes_up_for_the_first_time_is_believed_at_once(
 def test_a_short_loss_is_not_believed_if_so_configured(
     net: Uplinks, tmp_path: pathlib.Path
 ) -> None:
-    core = "hold-down-loss=400ms\nhold-down-return=0\naddresses=ipv4"
+    core = "hold-down-loss=1s\nhold-down-return=0\naddresses=ipv4"
     with Following(net.client, tmp_path, core) as daemon:
         before = daemon.until("10.0.1.1", "10.0.2.1")
         for _ in range(5):
@@ -341,7 +364,7 @@ def test_a_short_loss_is_not_believed_if_so_configured(
         daemon.caught_up()
         assert endpoints(net.client) == before
         assert daemon.times("Endpoint 10.0.1.1: ") == 1
-        net.pull(0)
         gone = time.monotonic()
+        net.pull(0)
         daemon.until("10.0.2.1")
-        assert 0.3 < time.monotonic() - gone < 0.8
+        assert time.monotonic() - gone > 0.9

@@ -13,7 +13,8 @@ from lab import traffic, wait_until
 from lab.network import add_address, add_default_route, delete_address
 from mptcpd.core.config import Config, parse
 from mptcpd.core.connections import Connection
-from mptcpd.nl.rtnl_change import set_link
+from mptcpd.nl.mptcp import AF_INET
+from mptcpd.nl.rtnl_change import delete_route, set_link
 from tests.kernel.conftest import TwoHosts
 from tests.kernel.joined import CONFIG, Joined, Recorder, World, bundled, pairs
 
@@ -219,6 +220,19 @@ def test_the_limit(world: World) -> None:
     scene.expect(FROM_1, ("10.0.1.1", "10.0.2.2"))
     scene.server.pms[scene.peer].remove(scene.at_server, second)
     scene.expect(FROM_1)
+
+
+def test_an_address_without_a_default_route(world: World) -> None:
+    """Not used where routes are checked; used as soon as there is one, and left with the last."""
+    second = world.hosts.second.one
+    world.hosts.client.change(delete_route(AF_INET, oif=second.ifindex))
+    scene = Scene(world, CONFIG._replace(notify_flags=CONFIG.notify_flags | {"check_route"}))
+    assert (pairs(scene.connection), dict(scene.connection.asked)) == ({FROM_1}, {})
+    add_default_route(second, "10.0.2.2", metric=200)
+    scene.expect(FROM_1, FROM_2)
+    world.hosts.client.change(delete_route(AF_INET, oif=second.ifindex))
+    scene.expect(FROM_1)
+    scene.sockets.exchange()
 
 
 def test_ipv6_and_both_families(world: World) -> None:
