@@ -2,12 +2,13 @@
 
 Knows plugins, priorities and hooks; must not know where plugins come from, nor what a hook is told.
 One plugin's exception stops here: it is logged with plugin, hook and traceback, and the others go
-on.
+on. A hook that raises for each of 20,000 connections a second fills no log: see ``BURST``.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("mptcpd")
 # What stops where a plugin was called: sys.exit() is none of a plugin's business either.
 FAILURES = (Exception, SystemExit)
+# So many failures of one hook are logged in so many seconds, as the kernel does it
+# (include/linux/ratelimit.h); the others are counted.
+BURST, INTERVAL = 10, 5.0
 # The hooks called from here. Those of connections go through ``owners``.
 HOOKS = (
     "new_interface",
@@ -34,10 +38,15 @@ HOOKS = (
 class Registry:
     """The plugins in order of priority, and for each hook those that override it."""
 
-    def __init__(self, plugins: Iterable[Plugin]) -> None:
+    def __init__(
+        self, plugins: Iterable[Plugin], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         # sorted() is stable: equal priorities keep the order in which they were loaded.
         self.plugins = sorted(plugins, key=lambda plugin: plugin.priority)
         self.failed_hooks: dict[tuple[str, str], int] = {}  # (plugin, hook) -> times it raised
+        # (plugin, hook) -> when an interval began, failures in it
+        self._lately: dict[tuple[str, str], tuple[float, int]] = {}
+        self._clock = clock
         self.heard: Callable[[str, tuple[object, ...]], object] | None = None  # told of every call
         # By identity: a plugin may be a dataclass, which compares by value and has no hash.
         self._pms: dict[int, PathManager] = {}
@@ -94,7 +103,7 @@ class Registry:
         """A view through which these plugins alone are called (``network.Listener``)."""
         some = Registry(plugins)
         some._pms = self._pms
-        some.failed_hooks = self.failed_hooks
+        some.failed_hooks, some._lately = self.failed_hooks, self._lately
         return some
 
     @property
@@ -133,10 +142,23 @@ class Registry:
         }
 
     def failed(self, plugin: Plugin, hook: str) -> None:
-        """Log the exception that is being handled, which this plugin's hook raised."""
+        """Log the exception that is being handled, which this plugin's hook raised.
+
+        One that raises all the time is logged ``BURST`` times in ``INTERVAL`` seconds.
+        """
         key = plugin.name, hook
         self.failed_hooks[key] = self.failed_hooks.get(key, 0) + 1
-        _LOG.exception('Plugin "%s": %s failed', plugin.name, hook)
+        now = self._clock()
+        began, count = self._lately.get(key, (now, 0))
+        if now - began >= INTERVAL:
+            if count > BURST:
+                _LOG.error('Plugin "%s": %s failed %d more times', *key, count - BURST)
+            began, count = now, 0
+        self._lately[key] = began, count + 1
+        if count < BURST:
+            _LOG.exception('Plugin "%s": %s failed', *key)
+        elif count == BURST:
+            _LOG.error('Plugin "%s": %s fails again and again; not logged each time', *key)
 
     def new_interface(self, interface: Interface) -> None:
         self._call("new_interface", interface)

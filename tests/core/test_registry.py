@@ -9,7 +9,7 @@ import pytest
 
 from mptcpd.core.network import Interface
 from mptcpd.core.pm import PathManager
-from mptcpd.core.registry import HOOKS, Registry
+from mptcpd.core.registry import BURST, HOOKS, INTERVAL, Registry
 from mptcpd.plugin import PRIORITY_DEFAULT, PRIORITY_HIGH, PRIORITY_LOW, Plugin, SockAddr
 from tests.core.stubs import link
 
@@ -169,6 +169,35 @@ def test_a_hook_that_raises(fails: str, caplog: pytest.LogCaptureFixture) -> Non
     assert caplog.records[0].getMessage() == 'Plugin "broken": new_interface failed'
     assert caplog.records[0].exc_info is not None
     assert "LookupError: new_interface on purpose" in caplog.text or "SystemExit: 3" in caplog.text
+
+
+def test_a_hook_that_raises_all_the_time_fills_no_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = started(Noting("a", fails="new_interface"))
+    now = 100.0
+    monkeypatch.setattr(registry, "_clock", lambda: now)
+    for _time in range(BURST + 7):
+        registry.new_interface(ETH2)
+    registry.guard(registry.plugins[0], "a timer", [].pop)()  # has a count of its own
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        *BURST * ['Plugin "a": new_interface failed'],
+        'Plugin "a": new_interface fails again and again; not logged each time',
+        'Plugin "a": a timer failed',
+    ]
+    assert registry.failures == BURST + 8
+    caplog.clear()
+    now += INTERVAL
+    registry.new_interface(ETH2)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        'Plugin "a": new_interface failed 7 more times', 'Plugin "a": new_interface failed'
+    ]  # fmt: skip
+    now += INTERVAL
+    caplog.clear()
+    registry.new_interface(ETH2)
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("fails", ["init", "exit from init"])
