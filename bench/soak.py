@@ -344,9 +344,11 @@ def main(seconds: float, seed: int) -> int:
         warm = max(1, int(WARM * len(soak.samples)))
         descriptors = {sample.descriptors for sample in soak.samples[warm - 1 :]}
         lines = soak.unexplained()
+        resident = sorted(sample.resident for sample in soak.samples[warm:])
         print(
-            f"memory grew by {growth(soak.samples)} KiB after {warm} of {len(soak.samples)} "
-            f"rounds; descriptors: {sorted(descriptors)}; unexplained lines: {len(lines)}"
+            f"after {warm} of {len(soak.samples)} rounds memory grew by {growth(soak.samples)} KiB "
+            f"and was between {resident[0]} and {resident[-1]} KiB, {resident[len(resident) // 2]} "
+            f"at the median; descriptors: {sorted(descriptors)}; unexplained lines: {len(lines)}"
         )
         for line in lines[:20]:
             print(f"  {line}")
