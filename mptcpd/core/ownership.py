@@ -160,7 +160,7 @@ def read(text: str) -> Notes:
         return Notes()
     try:
         if lines[0] != _HEAD:
-            raise ValueError(f"begins with {lines[0]!r}")
+            raise ValueError(f"begins with {lines[0][:40]!r}")
         limits: dict[str, Limits] = {}
         endpoints = []
         for line in lines[1:]:
@@ -171,7 +171,7 @@ def read(text: str) -> Notes:
             elif kind == "endpoint":
                 endpoints.append(_endpoint(*words))
             else:
-                raise ValueError(f"a line begins with {kind!r}")
+                raise ValueError(f"a line begins with {kind[:40]!r}")
         if not text.endswith("\n"):
             raise ValueError("it ends within a line")
     except (ValueError, TypeError) as error:

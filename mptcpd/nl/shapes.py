@@ -37,8 +37,10 @@ class Shape:
             form += f"{offset - end}x{code}"
             end = offset + Struct("=" + code).size
         self._unpack = Struct(f"{form}{len(payload) - end}x").unpack
-        self._fixed = itemgetter(*(places.index(place) for place in places if place not in values))
-        self._wanted = itemgetter(*(places.index(place) for place in values))
+        at = {place: number for number, place in enumerate(places)}
+        wanted = set(values)
+        self._fixed = itemgetter(*(number for place, number in at.items() if place not in wanted))
+        self._wanted = itemgetter(*(at[place] for place in values))
         self._is = self._fixed(self._unpack(payload))
 
     def read(self, payload: bytes) -> tuple[Any, ...] | None:

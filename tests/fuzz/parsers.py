@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from mptcpd.cli import control_protocol
 from mptcpd.core import config, ownership, unit
 from mptcpd.core.address import sockaddr
 from mptcpd.core.config import ConfigError
@@ -94,6 +95,10 @@ ELF = [
     b"\x7fELF" + bytes([bits, order]) + bytes(12) + machine + bytes(44)
     for bits, order, machine in ((2, 1, b"\x3e\0"), (2, 2, b"\0\x16"), (1, 2, b"\0\x08"))
 ]  # x86-64, s390x, mips
+LINES = [
+    b'{"command":"announce","token":"03c910ff","address":"10.0.1.2:443","local_id":3,"id":7}',
+    b'{"version":1,"command":"subscribe","kinds":["connections","log"],"id":"a"}',
+]
 NOTES = b"""\
 mptcpd 1
 found 2 8
@@ -153,6 +158,10 @@ PARSERS: dict[str, Parser] = {
     ),
     "unit.under": Parser(
         _text(lambda text: unit.under(text, "/usr/bin/mptcpize")), (UnitError,), COMMANDS, text=True
+    ),
+    "control_protocol.parse": Parser(
+        lambda data: control_protocol.parse(bytes(data)), (control_protocol.Refusal,), LINES,
+        text=True,
     ),
     "syscalls.of_program": Parser(syscalls.of_program, (), ELF),
 }  # fmt: skip

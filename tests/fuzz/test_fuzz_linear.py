@@ -112,9 +112,10 @@ def memory(call: Callable[[], Any]) -> int:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """CPU time of ``call``, the better of two."""
+    """CPU time of ``call``, the better of two, of what nobody has seen before."""
     best = float("inf")
     for _try in range(2):
+        parsers.forget()
         start = time.thread_time()
         call()
         best = min(best, time.thread_time() - start)
@@ -142,16 +143,20 @@ def test_steps_and_memory(name: str) -> None:
 
 @pytest.mark.parametrize("name", parsers.PARSERS)
 def test_time(name: str) -> None:
-    """What is quadratic takes up to 256 times as long for 16 times the input; 40 is the limit.
+    """What is quadratic takes up to 256 times as long for 16 times the input; 64 is the limit.
 
     A machine that is busy can make a try take longer, but not all of them.
     """
+    parser = parsers.PARSERS[name]
+    # Behind a header that is its own: behind another one it would soon give up.
+    own = parsers.takes(name, parsers.EVENTS + parsers.REPLIES) if not parser.text else []
+    head = own[0] if own and not name.startswith("attrs.") else parsers.EVENTS[0]
     for row in ROWS:
-        small, large = (calls(name, parsers.EVENTS[0], row, SIZE * 4 // part) for part in (16, 1))
+        small, large = (calls(name, head, row, SIZE * 4 // part) for part in (16, 1))
         tries: list[float] = []
-        while not tries or (tries[-1] > 40 and len(tries) < 8):
+        while not tries or (tries[-1] > 64 and len(tries) < 8):
             tries.append(seconds(large) / max(seconds(small), 2e-4))
-        assert tries[-1] <= 40, (row, tries)
+        assert tries[-1] <= 64, (row, tries)
 
 
 def test_new_shapes_are_learnt_in_bounds() -> None:
