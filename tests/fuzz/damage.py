@@ -20,10 +20,12 @@ Node = tuple[int, "bytes | list[Any]"]
 _ATTRIBUTE = Struct("=HH")
 _MESSAGE = 16  # bytes of struct nlmsghdr
 _TYPE = Struct("=4xH")
-# Bytes of the header behind the nlmsghdr, by message type; 4 for genetlink.
-_HEADERS = {
-    u.NLMSG_ERROR: 20, u.NLMSG_DONE: 4, u.SOCK_DIAG_BY_FAMILY: 72, u.RTM_NEWLINK: 16,
-    u.RTM_DELLINK: 16, u.RTM_NEWADDR: 8, u.RTM_DELADDR: 8, u.RTM_NEWROUTE: 12, u.RTM_DELROUTE: 12,
+# Bytes of the header behind the nlmsghdr, by message type; 4 for genetlink. A number may mean two
+# things, as RTM_NEWADDR and SOCK_DIAG_BY_FAMILY, RTM_NEWLINK and nlctrl's own: then that header is
+# right behind which attributes follow.
+_HEADERS: dict[int, tuple[int, ...]] = {
+    u.NLMSG_ERROR: (20,), u.NLMSG_DONE: (4,), u.RTM_NEWLINK: (16, 4), u.RTM_DELLINK: (16,),
+    u.RTM_NEWADDR: (8, 72), u.RTM_DELADDR: (8,), u.RTM_NEWROUTE: (12,), u.RTM_DELROUTE: (12,),
 }  # fmt: skip
 # Lengths, flags and signs change at these.
 NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 0x7F, 0x80, 0xFF)
@@ -33,7 +35,14 @@ def start(message: bytes) -> int:
     """Where the attributes of a whole message begin."""
     if len(message) < _MESSAGE:
         return len(message)
-    return min(len(message), _MESSAGE + _HEADERS.get(_TYPE.unpack_from(message)[0], 4))
+    kind = _TYPE.unpack_from(message)[0]
+    places = [_MESSAGE + size for size in _HEADERS.get(kind, (4,))]
+    if kind == u.NLMSG_ERROR:  # it may hold all of what was refused
+        places.append(20 + (int.from_bytes(message[20:24], sys.byteorder) + 3 & ~3))
+    for place in places:
+        if grow(message[place:]):
+            return place
+    return min(len(message), places[0])
 
 
 def grow(data: bytes) -> list[Node] | None:
