@@ -39,6 +39,7 @@ class Hostile:
         """``connections``: how many are opened at a time; ``big``: bytes of the one long line."""
         self._calls = [
             Call(_crowd, file, connections),
+            Call(_asking_crowd, file),
             Call(_half_lines, file),
             Call(_one_long_line, file, big),
             Call(_junk, file),
@@ -97,6 +98,18 @@ def _crowd(file: str, connections: int) -> None:
             for _connection in range(connections):
                 crowd.append(_connected(file))
         time.sleep(0.2)
+        for sock in crowd:
+            sock.close()
+
+
+def _asking_crowd(file: str) -> None:
+    """So many that ask, do not read, and stay."""
+    while True:
+        crowd: list[socket.socket] = []
+        with contextlib.suppress(OSError):
+            for _connection in range(200):
+                crowd.append(_connected(file))
+                crowd[-1].sendall(b'{"command":"connections"}\n{"command":"status"}\n')
         for sock in crowd:
             sock.close()
 

@@ -1,56 +1,75 @@
 """Who has to go when the control socket is crowded, so that who comes to ask something is served.
 
 Knows what clients have done so far and whose they are; must not know sockets or requests. A client
-gives up nothing but its place: who is sent away may come back.
+gives up nothing but its place: who is sent away may come back. When it is crowded, a process that
+has many connections gives up some of them before one that has a single one; the kernel says which
+process each is of, and to make many processes is more work than to make connections.
 
 Two crowds are bounded apart. Who has not sent a whole request yet costs next to nothing, so there
-may be many of them, and the oldest goes for the next. Who has sent one has a place among CLIENTS,
-and makes room for another only for a reason of those below. Neither goes for the sake of somebody
-less mighty: a member of ``control-group`` cannot keep root out.
+may be many of them, and the oldest goes for the next. Who has sent one gets a place among CLIENTS
+and is answered at once. It keeps the place as long as nobody needs it: whoever does nothing with
+it, or nothing but not to take the answer, goes for the next, the longest idle first. A crowd that
+asks could else hold all places by asking once. Subscribers stay, so not all may be subscribers.
+
+Members of ``control-group`` cannot keep root out: they go first, subscribers too, and nobody goes
+for the sake of somebody less mighty.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mptcpd.cli.control_peer import Peer
     from mptcpd.cli.control_server import Client
 
-STALE = 1.0  # seconds without a request, or without taking what waits for it
+# Newcomers from which on it is crowded, when more than so many of one process are not let in.
+CROWD, EACH = 16, 4
 # Of CLIENTS; less for the members of the group, or root could not subscribe any more.
 SUBSCRIBERS, _OF_GROUP = 12, 8
-_MANY = 200  # requests of one client, after which another may ask
 
 
-def who_goes(clients: Iterable[Client], peer: Peer, now: float) -> tuple[Client, str] | None:
-    """The client that makes room for one of ``peer``, and why; None: each has a right to stay."""
+def who_goes(clients: Iterable[Client], peer: Peer) -> Client | None:
+    """The client that makes room for one of ``peer``; None: each has more right to stay."""
     mine = _may_replace(clients, peer)
-    still = [client for client in mine if client.moved <= now - STALE]
-    waiting = [client for client in still if client.out or client.more is not None]
-    silent = [client for client in still if client not in waiting and not client.stream]
-    lesser = [client for client in mine if _mighty(peer) and not _mighty(client.peer)]
-    greedy = [client for client in mine if client.heard >= _MANY]
-    for found, why in ((silent, "silent"), (waiting, "slow"), (lesser, "too-many")):
-        if found:
-            return min(found, key=lambda client: client.moved), why
-    if greedy:
-        return max(greedy, key=lambda client: client.heard), "too-many"
-    return None
+    many = Counter(client.peer.pid for client in mine)
+    may_go = [
+        client for client in mine if not client.stream or _mighty(client.peer) < _mighty(peer)
+    ]
+    return min(
+        may_go,
+        key=lambda client: (
+            _mighty(client.peer),
+            client.stream,
+            -many[client.peer.pid],
+            client.waits,
+            client.moved,
+        ),
+        default=None,
+    )
 
 
-def in_turn(newcomers: Iterable[Client], peer: Peer) -> Sequence[Client]:
-    """Those who have not asked anything yet, in the order in which they go for one of ``peer``.
+def in_turn(newcomers: Collection[Client], peer: Peer, most: int) -> Sequence[Client] | None:
+    """Of those who have not asked anything yet, one of whom has to go for one of ``peer``: the
+    order in which they do; None if there is room for all.
 
-    newcomers  the oldest first
+    newcomers  the oldest first       most  how many of them there may be
     """
+    if len(newcomers) < CROWD:
+        return None
+    same = [client for client in newcomers if client.peer.pid == peer.pid]
+    if len(same) >= EACH:
+        return same
+    if len(newcomers) < most:
+        return None
     return sorted(_may_replace(newcomers, peer), key=lambda client: _mighty(client.peer))
 
 
 def may_subscribe(subscribers: int, peer: Peer) -> bool:
-    """Whether there may be one more of those whose silence is no fault, so whom nothing moves."""
+    """Whether there may be one more of those who keep their places."""
     return subscribers < (SUBSCRIBERS if _mighty(peer) else _OF_GROUP)
 
 

@@ -65,6 +65,11 @@ class Client:
         return WAITING - len(self.out)
 
     @property
+    def waits(self) -> bool:
+        """Whether there is something that it has not taken yet."""
+        return bool(self.out) or self.more is not None
+
+    @property
     def asks(self) -> bool:
         """Whether what it has sent is a whole line, or longer than one may be."""
         return b"\n" in self.buffer or len(self.buffer) >= MOST
@@ -180,8 +185,8 @@ class Server:
             if not self._allowed(peer):
                 self._warn(peer)
                 self._turn_away(sock, "denied", f"user {peer.uid} may not use this socket")
-            elif len(self._new) >= NEWCOMERS and not self._one_less(peer):
-                self._turn_away(sock, "too-many", f"{NEWCOMERS} others are waiting already")
+            elif not self._has_room(peer):
+                self._turn_away(sock, "too-many", "too many others are waiting already")
             else:
                 client = Client(sock, peer, self._loop.time())
                 self.clients[sock.fileno()] = self._new[sock.fileno()] = client
@@ -207,9 +212,12 @@ class Server:
             self._ready[client.sock.fileno()] = client
         return client.asks
 
-    def _one_less(self, peer: Peer) -> bool:
-        """Make room among the newcomers for one of ``peer``; False if all others come first."""
-        for client in control_room.in_turn(self._new.values(), peer):
+    def _has_room(self, peer: Peer) -> bool:
+        """Whether there is room, or could be made, for one more newcomer, who is of ``peer``."""
+        others = control_room.in_turn(self._new.values(), peer, NEWCOMERS)
+        if others is None:
+            return True
+        for client in others:
             if not client.asks and not self._hear(client):
                 if client.sock.fileno() >= 0:
                     self._cut_off(client, "silent")
@@ -222,9 +230,9 @@ class Server:
         if len(self.clients) - len(self._new) <= CLIENTS:
             return True
         others = (each for each in self.clients.values() if each.heard)
-        found = control_room.who_goes(others, client.peer, self._loop.time())
+        found = control_room.who_goes(others, client.peer)
         if found is not None:
-            self._cut_off(*found)
+            self._cut_off(found, "slow" if found.waits else "silent")
             return True
         text = f"{CLIENTS} clients are there already"
         client.out += refusal(Refusal("too-many", text))

@@ -15,7 +15,7 @@ import pytest
 from mptcpd.cli import control_server
 from mptcpd.cli.control_peer import Peer, may_use
 from mptcpd.cli.control_protocol import MOST, Refusal, parse, refusal, reply
-from mptcpd.cli.control_room import SUBSCRIBERS, may_subscribe
+from mptcpd.cli.control_room import CROWD, EACH, SUBSCRIBERS, may_subscribe
 from mptcpd.cli.control_server import (
     CLIENTS,
     IDLE,
@@ -297,18 +297,37 @@ def asking(served: Served, data: bytes = STATUS) -> socket.socket:
 
 
 def test_more_clients_than_fit(served: Served) -> None:
-    first = [asking(served, b'{"command":"subscribe"}\n') for _client in range(CLIENTS - 1)]
-    first.append(asking(served))
+    """The one that has asked nothing for longest goes in favour of a new one; subscribers stay."""
+    first = [asking(served, b'{"command":"subscribe"}\n') for _client in range(CLIENTS - 2)]
+    one, two = asking(served), asking(served)
+    served.turn(passes=0.1)
+    one.sendall(STATUS)
+    served.turn(passes=0.1)
+    new = asking(served)
+    assert said(new)[0]["ok"] and served.left() == CLIENTS
+    assert [sock for sock in (*first, one, two) if ended(sock)] == [two]
+    for sock in (one, new):
+        sock.sendall(b'{"command":"subscribe"}\n')
+    served.turn()
     late = asking(served)
     assert said(late)[0]["error"]["kind"] == "too-many" and ended(late)
-    # One that has been silent for a while goes in favour of a new one.
-    served.turn(passes=1.5)
-    new = asking(served)
-    assert said(new)[0]["ok"] and ended(first[-1])
-    assert served.left() == CLIENTS
     assert served.server.refused == {"too-many": 1, "silent": 1}
 
 
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Every connection is of a process of its own, or of that in "pid"; of the user in "uid"."""
+    found = {"uid": os.geteuid(), "pid": 0, "last": 1000}
+
+    def peer_of(sock: socket.socket) -> Peer:
+        found["last"] += 1
+        return Peer(found["pid"] or found["last"], found["uid"], frozenset({4711}))
+
+    monkeypatch.setattr(control_server, "peer_of", peer_of)
+    return found
+
+
+@pytest.mark.usefixtures("people")
 def test_a_crowd_that_says_nothing_keeps_nobody_out(served: Served) -> None:
     """Not even with half a line, nor by coming between one who has just come and his request."""
     crowd = [served.connect() for _client in range(NEWCOMERS - 1)]
@@ -332,44 +351,66 @@ def test_a_crowd_that_says_nothing_keeps_nobody_out(served: Served) -> None:
 
 
 def test_who_does_not_take_answers_makes_room(served: Served) -> None:
-    crowd = [asking(served, b'{"command":"connections"}\n') for _client in range(CLIENTS)]
-    served.turn(50)
-    assert said(asking(served))[0]["error"]["kind"] == "too-many"
-    served.turn(passes=1.1)
+    """The one that has not moved for longest; but who asks nothing goes before."""
+    crowd = []
+    for _client in range(CLIENTS - 1):
+        crowd.append(asking(served, b'{"command":"connections"}\n'))
+        served.turn(50, passes=0.01)
+    silent = asking(served)
+    crowd[0].recv(1 << 20)
+    served.turn(50, passes=0.01)
+    assert said(asking(served, b'{"command":"subscribe"}\n'))[0]["ok"] and ended(silent)
     assert said(asking(served))[0]["ok"]
-    assert served.left() == CLIENTS and sum(map(ended, crowd)) == 1
-    assert served.server.refused == {"too-many": 1, "slow": 1}
+    assert served.left() == CLIENTS
+    gone = [client.sock.fileno() < 0 for client in served.gone]
+    assert gone == [True, True] and ended(crowd[1])
+    assert served.server.refused == {"silent": 1, "slow": 1}
 
 
-def test_who_always_asks_makes_room(served: Served) -> None:
-    crowd = [asking(served) for _client in range(CLIENTS)]
-    greedy = crowd[3]
-    greedy.sendall(b"x\n" * 300)
-    served.turn(100)
-    served.turn(passes=0.9)
-    for sock in crowd:
+def test_a_process_with_many_connections_goes_first(
+    served: Served, people: dict[str, int]
+) -> None:
+    first = served.connect()  # the oldest of all
+    people["pid"] = 1
+    crowd = [served.connect() for _client in range(4 * NEWCOMERS)]
+    assert not ended(first) and served.left() == CROWD
+    assert [ended(sock) for sock in crowd[-CROWD:]] == [True] + [False] * (CROWD - 1)
+    people["pid"] = 2
+    others = [served.connect() for _client in range(NEWCOMERS)]
+    assert served.left() == CROWD + EACH
+    assert [ended(sock) for sock in others[-EACH - 1 :]] == [True] + [False] * EACH
+    # The same where they have asked something and stay.
+    people["pid"] = 0
+    good = [asking(served) for _client in range(CLIENTS - 2)]
+    assert all(said(sock)[0]["ok"] for sock in good)
+    people["pid"] = 1
+    for _client in range(CLIENTS):
+        assert said(asking(served))[0]["ok"]
+    assert not any(map(ended, good))
+    # And where more of them ask at once than can be served at once.
+    waiting = []
+    for _client in range(CROWD + EACH):
+        waiting.append(sock := socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        served.sockets.append(sock)
+        sock.connect(served.file)
         sock.sendall(STATUS)
     served.turn()
-    assert said(asking(served))[0]["ok"]
-    assert [sock for sock in crowd if ended(sock)] == [greedy]
-    assert served.server.refused == {"too-many": 1}
+    assert json.loads(waiting[-1].recv(1000))["error"]["kind"] == "too-many"
+    assert said(waiting[0])[0]["ok"]
 
 
-def test_a_group_cannot_keep_root_out(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_cannot_keep_root_out(served: Served, people: dict[str, int]) -> None:
     """Neither before nor after the first request; and root is not sent away for the group."""
-    uid = 4711
-    monkeypatch.setattr(control_server, "peer_of", lambda sock: Peer(1, uid, frozenset({4711})))
+    people["uid"] = 4711
     crowd = [asking(served, b'{"command":"subscribe"}\n') for _client in range(CLIENTS)]
     for _client in range(NEWCOMERS):
         served.connect()
     assert said(asking(served))[0]["error"]["kind"] == "too-many"
-    uid = 0
+    people["uid"] = 0
     root = served.connect()
     before = asking(served, b'{"command":"subscribe"}\n')
     assert said(before)[0]["ok"] and sum(map(ended, crowd)) == 1
-    uid = 4711
+    people["uid"] = 4711
     for _client in range(NEWCOMERS + 10):
         served.connect()
     served.turn(passes=2.0)
@@ -388,6 +429,7 @@ def test_subscribers_leave_places_for_questions() -> None:
     assert may_subscribe(0, other)
 
 
+@pytest.mark.usefixtures("people")
 def test_the_number_of_one_who_went_is_another_s(served: Served) -> None:
     """What was seen of the one is not taken for the other's."""
     crowd = [served.connect() for _client in range(NEWCOMERS)]
