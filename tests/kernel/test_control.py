@@ -202,9 +202,11 @@ def test_connections_and_commands(two_hosts: TwoHosts, tmp_path: pathlib.Path) -
             return found
 
         wait_until(lambda: [each["token"] for each in here.ask("connections")] == [token], "there")
-        (remote,) = there.ask("connections")
+        # Each end hears of it by itself, and that it is established after that it was created.
+        (remote,) = wait_until(lambda: there.ask("connections"), "there, too")
         assert (shown()["role"], remote["role"]) == ("client", "server")
-        assert shown()["plugin"] == "follow" and shown()["established"]
+        assert shown()["plugin"] == "follow"
+        wait_until(lambda: shown()["established"], "established")
         address = there.ask("announce", token=remote["token"], address="10.0.2.2")["address"]
         assert address.startswith("10.0.2.2:")
         wait_until(lambda: shown()["remote_addresses"], "the announcement arrives")
