@@ -45,6 +45,7 @@ class Client:
     spoke   when its last request, or itself, came
     moved   the same, or when it took something of what waited for it
     stream  it has subscribed: its silence is no fault
+    mask    what epoll said of it since it was served last
     """
 
     def __init__(self, sock: socket.socket, peer: Peer, now: float) -> None:
@@ -56,6 +57,7 @@ class Client:
         self.out = bytearray()
         self.more: Iterator[bytes] | None = None
         self.stream = False
+        self.mask = 0
         self.ended = False  # it will send nothing more
         self.deadline = now + SILENT
 
@@ -99,7 +101,8 @@ class Server:
         self.clients: dict[int, Client] = {}
         self.refused: dict[str, int] = {}
         self._new: dict[int, Client] = {}  # those that have not sent a request, the oldest first
-        self._ready: dict[int, Client] = {}  # those with whole lines in their buffers
+        # The row of those with whole lines in their buffers, or whom epoll has named.
+        self._ready: dict[int, Client] = {}
         self._timer: Timer | None = None
         self._due = 0.0
         self._began = 0.0  # of this turn
@@ -136,21 +139,22 @@ class Server:
     def turn(self) -> None:
         """Serve those that are ready, for a few milliseconds."""
         self._began = began = self._loop.time()
-        events = self._epoll.poll(0, CLIENTS + NEWCOMERS + _ACCEPT + 1)
-        # Looked up now: whoever comes next may get the number of one that goes.
-        found = [(self.clients.get(fd), mask) for fd, mask in events]
-        # First, or those that always have something to ask would keep others from coming in.
-        if any(fd == self._listener.fileno() for fd, _mask in events):
+        knocks = False
+        for fd, mask in self._epoll.poll(0, CLIENTS + NEWCOMERS + _ACCEPT + 1):
+            if fd == self._listener.fileno():
+                knocks = True
+            else:
+                client = self._ready.setdefault(fd, self.clients[fd])
+                client.mask |= mask
+        # First, or those that always have something to ask would keep others from coming in; but
+        # not for the whole turn.
+        if knocks:
             self._accept()
+        # Whoever is served and has more to ask comes to the end of the row.
         for client in list(self._ready.values()):
             if self._over():
                 break
-            self._guarded(client, 0)
-        for known, mask in found:
-            if self._over():
-                break
-            if known is not None and known.sock.fileno() >= 0:
-                self._guarded(known, mask)
+            self._guarded(client)
         self._watch()
         took = self._loop.time() - began
         if took > _PAUSE and self._pause is None:
@@ -159,8 +163,8 @@ class Server:
         elif self._ready and (self._again is None or not self._again.pending):
             self._again = self._loop.call_later(0, self.turn)
 
-    def _over(self) -> bool:
-        return self._loop.time() - self._began > _TURN
+    def _over(self, part: float = 1.0) -> bool:
+        return self._loop.time() - self._began > _TURN * part
 
     def _go_on(self) -> None:
         self._pause = None
@@ -170,7 +174,7 @@ class Server:
 
     def _accept(self) -> None:
         for _stranger in range(_ACCEPT):
-            if self._over():
+            if self._over(0.5):
                 return
             try:
                 sock, _address = self._listener.accept()
@@ -240,15 +244,18 @@ class Server:
         self._cut_off(client, "too-many")
         return False
 
-    def _guarded(self, client: Client, mask: int) -> None:
+    def _guarded(self, client: Client) -> None:
         """A fault of ours with one client costs that client, not the daemon."""
+        if client.sock.fileno() < 0:
+            return  # it had to go for one before it in the row
         try:
-            self._serve(client, mask)
+            self._serve(client)
         except Exception:
             _LOG.exception("Control socket: a client of process %d is given up", client.peer.pid)
             self._cut_off(client, "internal")
 
-    def _serve(self, client: Client, mask: int) -> None:
+    def _serve(self, client: Client) -> None:
+        mask, client.mask = client.mask, 0
         if mask & select.EPOLLOUT:
             self._flush(client)
         if mask & select.EPOLLIN and client.sock.fileno() >= 0 and not client.ended:

@@ -460,6 +460,44 @@ def test_a_turn_that_takes_long_is_followed_by_a_pause(
     assert len(served.asked) == done + 1
 
 
+def test_who_always_asks_lets_others_have_their_turns(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request takes a whole turn; one who asks something later waits for one of them."""
+    answer = served.answer
+
+    def slow(client: Client, line: bytes) -> Iterator[bytes]:
+        served.now += 0.005
+        yield from answer(client, line)
+
+    monkeypatch.setattr(served.server, "_answer", slow)
+    greedy, other = served.connect(), served.connect()
+    greedy.sendall(b"x\n" * 50)
+    served.turn(1)
+    other.sendall(STATUS)
+    for _turn in range(4):
+        served.turn(1, passes=0.01)
+    assert len(said(other)) == 1 and len(served.asked) < 8
+
+
+def test_a_crowd_at_the_door_leaves_half_a_turn_for_those_inside(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = served.connect()
+    inside.sendall(STATUS)
+
+    def peer_of(sock: socket.socket) -> Peer:
+        served.now += 0.001
+        return Peer(1, os.geteuid(), frozenset())
+
+    monkeypatch.setattr(control_server, "peer_of", peer_of)
+    for _stranger in range(20):
+        served.sockets.append(sock := socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock.connect(served.file)
+    served.turn(1)
+    assert len(said(inside)) == 1 and 1 < served.left() < 10
+
+
 def test_descriptors_are_given_back(served: Served) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _round in range(50):
