@@ -19,7 +19,6 @@ import pytest
 from mptcpd import __version__
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-TOOLS = ("dpkg-buildpackage", "dh", "dh_python3", "dpkg", "unshare", "ip")
 # Steps print what the test looks at, each line with a word in front.
 INSIDE = r"""
 set -eu
@@ -110,29 +109,6 @@ def test_needs_nothing_else() -> None:
     assert "\nArchitecture: all\n" in control
     # Debian has that program in a package of its own.
     assert "\nConflicts: mptcpize\n" in control
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    if not os.environ.get("MPTCPD_TEST_PACKAGES"):
-        pytest.skip('packages are built by "make check-packages"')
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"missing: {', '.join(missing)}")
-    if subprocess.run(["/usr/bin/python3", "-Ic", "import cffi, pycparser"]).returncode:
-        pytest.skip("no cffi for /usr/bin/python3 (Debian: python3-cffi)")
-    out = tmp_path_factory.mktemp("debian")
-    before = {file: file.stat().st_mtime_ns for file in TOP.glob("packaging/**/*")}
-    run = subprocess.run(
-        ["sh", TOP / "packaging/debian/build.sh", out],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout[-4000:]
-    assert {file: file.stat().st_mtime_ns for file in TOP.glob("packaging/**/*")} == before
-    return out / f"mptcpd_{__version__}_all.deb"
 
 
 def test_lintian_finds_no_error(package: pathlib.Path) -> None:

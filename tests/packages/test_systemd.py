@@ -17,10 +17,10 @@ import pytest
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SYSTEMD = "/lib/systemd/systemd"
 NAMESPACES = ("mount", "pid", "net", "ipc", "uts", "cgroup")
-# Before PID 1: mounts, the installation, and a target with the script below in it.
+# Before PID 1: mounts, the installation, and a target with one of the scripts below in it.
 AROUND = r"""
 set -eu
-over=$1 out=$2 top=$3 script=$4
+over=$1 out=$2 top=$3 script=$4 package=$5
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$over"
 mkdir "$over/up" "$over/work" "$over/root"
@@ -40,8 +40,13 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 mount --bind "$out" "$root/out"
 rm -rf "$root/etc/mptcpd" "$root/etc/systemd/system"/*mptcp* "$root/lib/systemd/system"/*mptcp*
-make -s -C "$top" install PYTHON=/usr/bin/python3 PREFIX=/usr SYSCONFDIR=/etc COMPILE= \
-    UNITDIR=/lib/systemd/system DESTDIR="$root"
+if [ -n "$package" ]; then
+    cp "$package" "$root/opt/package.deb"
+    rm -f "$root/usr/sbin/policy-rc.d"  # a container's: no service is to be started
+else
+    make -s -C "$top" install PYTHON=/usr/bin/python3 PREFIX=/usr SYSCONFDIR=/etc COMPILE= \
+        UNITDIR=/lib/systemd/system DESTDIR="$root"
+fi
 printf '%s' "$script" >"$root/opt/try.sh"
 cat >"$root/etc/systemd/system/try.service" <<'END'
 [Unit]
@@ -63,14 +68,16 @@ done
 export container=docker
 exec chroot "$root" /lib/systemd/systemd --unit=try.target --log-target=null --show-status=no
 """
-# Steps print what the test looks at, each line with a word in front.
-INSIDE = r"""
+# Scripts print what the tests look at, each line with a word in front.
+NETWORK = r"""
 trap '[ $? = 0 ] || systemctl status mptcpd' EXIT
 ip link set lo up
 ip link add eth0 type veth peer name eth1
 ip link set eth1 up
 ip address add 192.0.2.1/24 dev eth0
 ip link set eth0 up
+"""
+UNITS = r"""
 somebody() { setpriv --reuid nobody --regid nogroup "$@" 2>&1; }
 powers() { sed -n 's/^CapEff:[[:space:]]*//p' "/proc/$(systemctl show -P MainPID mptcpd)/status"; }
 logged() { journalctl --sync; journalctl --output=cat --unit=mptcpd; }
@@ -124,7 +131,35 @@ echo done
 """
 
 
-def test_units(tmp_path: pathlib.Path) -> None:
+PACKAGE = r"""
+theirs=$(dpkg-query --show --showformat='${Package} ' '*mptcp*' 2>/dev/null || :)
+[ -z "$theirs" ] || dpkg --purge --force-depends $theirs >/dev/null 2>&1
+package() { dpkg "$@" >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }; }
+states() {
+    for unit in mptcpd.service mptcpd.socket; do
+        echo "$1 $unit $(systemctl is-enabled $unit 2>&1 || :) $(systemctl is-active $unit || :)"
+    done
+}
+package --install /opt/package.deb
+states installed
+# In the way of the manual: the socket starts the service.
+systemctl disable --now mptcpd.service >/dev/null 2>&1
+systemctl enable --now mptcpd.socket >/dev/null 2>&1
+mptcpctl status | sed -n 's/^mptcpd .*process \([0-9]*\).*/process \1/p'
+package --install /opt/package.deb
+states upgraded
+mptcpctl status | sed -n 's/^mptcpd .*process \([0-9]*\).*/process \1/p; s/^clients at /clients /p'
+package --remove mptcpd
+echo "removed $(systemctl is-active mptcpd.service mptcpd.socket | tr '\n' ' ')"
+if [ -e /run/mptcpd/control.sock ]; then echo 'left control.sock'; fi
+package --purge mptcpd
+find /etc/systemd /lib/systemd /etc/mptcpd -name '*mptcpd*' 2>/dev/null | sed 's/^/left /'
+echo done
+"""
+
+
+def booted(folder: pathlib.Path, script: str, package: pathlib.Path | None) -> dict[str, list[str]]:
+    """What a script says in a booted system with mptcpd installed, or only its package there."""
     if not os.environ.get("MPTCPD_TEST_PACKAGES"):
         pytest.skip('systemd is booted by "make check-packages"')
     if os.geteuid() != 0:
@@ -135,13 +170,13 @@ def test_units(tmp_path: pathlib.Path) -> None:
         pytest.skip(f"missing: {', '.join(missing)}")
     if subprocess.run(["/usr/bin/python3", "-Ic", "import _cffi_backend"]).returncode:
         pytest.skip("no cffi for /usr/bin/python3 (Debian: python3-cffi-backend)")
-    over, out = tmp_path / "over", tmp_path / "out"
+    over, out = folder / "over", folder / "out"
     over.mkdir()
     out.mkdir()
     unshare = ["unshare", "--fork", "--kill-child", *(f"--{name}" for name in NAMESPACES)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     run = subprocess.run(
-        [*unshare, "sh", "-c", AROUND, "sh", over, out, TOP, INSIDE],
+        [*unshare, "sh", "-c", AROUND, "sh", over, out, TOP, NETWORK + script, package or ""],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -158,6 +193,11 @@ def test_units(tmp_path: pathlib.Path) -> None:
     for line in said[:-1]:
         word, _, rest = line.partition(" ")
         found.setdefault(word, []).append(rest)
+    return found
+
+
+def test_units(tmp_path: pathlib.Path) -> None:
+    found = booted(tmp_path, UNITS, None)
     assert found.pop("active") == ["Plugins: addr_adv active "]
     assert found.pop("powers") == ["0000000000001000"] * 2
     ours = ["192.0.2.1 id 1 subflow ifindex 3 its own", "limits: add_addr_accepted 3 subflows 3"]
@@ -172,3 +212,17 @@ def test_units(tmp_path: pathlib.Path) -> None:
     assert (found.pop("before"), found.pop("after")) == (["inactive"], ["active"])
     assert (found.pop("clients"), found.pop("mode")) == (["systemd: 1"], ["600"])
     assert found == {}
+
+
+def test_the_debian_package(package: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    found = booted(tmp_path, PACKAGE, package)
+    assert found.pop("installed") == [
+        "mptcpd.service enabled active", "mptcpd.socket disabled inactive"
+    ]  # fmt: skip
+    assert found.pop("upgraded") == [
+        "mptcpd.service disabled active", "mptcpd.socket enabled active"
+    ]  # fmt: skip
+    before, after = found.pop("process")
+    assert before != after and found.pop("clients") == ["systemd: 1"]
+    assert found.pop("removed") == ["inactive inactive "]
+    assert found == {}, "nothing is left"
