@@ -48,6 +48,7 @@ _SYSCTLS = (
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.disable_ipv6",
 )
+_PATIENCE = 5.0  # seconds for each answer of a daemon that may be in trouble
 _COUNTERS = ("/proc/self/net/netstat", "/proc/self/net/snmp")
 _GROUPS = ("MPTcpExt", "Tcp", "TcpExt")
 
@@ -263,7 +264,7 @@ def _counters(_sources: Sources) -> Iterator[Record]:
 def _daemon(sources: Sources) -> Iterator[Record]:
     """What a daemon that answers tells of itself and has counted. It may be another namespace's."""
     try:
-        with ControlClient(sources.socket) as client:
+        with ControlClient(sources.socket, _PATIENCE) as client:
             status, counted = client.ask("status"), client.ask("counters")
     except (NoDaemon, Refused) as error:
         yield {"name": "daemon", "value": f"({error})"}
