@@ -202,7 +202,8 @@ def bounded(size: int) -> Iterator[None]:
         raise AssertionError(f"it loops over {size} bytes")
 
     before = signal.signal(signal.SIGVTALRM, loops)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECOND * (1 + size / 4096))
+    # Again and again: raised inside of a callback (of the garbage collector's) it would be ignored.
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECOND * (1 + size / 4096), SECOND / 4)
     try:
         yield
     finally:

@@ -76,7 +76,7 @@ EDGES = {
         )
     ],
 }  # fmt: skip
-BARE = bytes([u.MPTCP_EVENT_CREATED, 1, 0, 0]) + attribute(u.MPTCP_ATTR_TOKEN, bytes(4))
+BARE = bytes([u.MPTCP_EVENT_CREATED, 1, 0, 0]) + attribute(u.MPTCP_ATTR_TOKEN, b"\1\1\1\1")
 
 
 def inputs(name: str) -> st.SearchStrategy[bytes]:
@@ -213,6 +213,10 @@ def test_mptcp_info_of_any_length(socket: bytes, info: bytes) -> None:
             assert found.info == info
             assert found.flags == int.from_bytes(info[8:12], sys.byteorder)
             assert found.token == int.from_bytes(info[12:16], sys.byteorder)
+    for wrong in (4, 60_000):  # beyond the end of the message
+        longer = socket[: diag.MESSAGE] + attribute(u.INET_DIAG_INFO, info, wrong)
+        with pytest.raises(DecodeError):
+            diag.parse_connection(longer)
 
 
 @given(st.integers(0, 64), PAYLOAD)
