@@ -26,7 +26,9 @@ _DIRECTORIES = (
     *("usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"),
     "run/systemd/generator.late",
 )
-_DROP_IN = "mptcpize.conf"
+# The first that systemd reads after all others that set ExecStart=: it goes by the names of the
+# files, and "systemctl edit" calls its own override.conf.
+_DROP_INS = ("mptcpize.conf", "zz-mptcpize.conf")
 
 
 class Unit(NamedTuple):
@@ -35,13 +37,13 @@ class Unit(NamedTuple):
     name     as systemd calls it: "nginx.service", "getty@tty1.service", "getty@.service"
     file     the unit file itself, as people would name it
     parts    all files that make it, the drop-in files of others among them, in order
-    drop_in  the file that is ours
+    ours     the files that may be ours, the usual one first
     """
 
     name: str
     file: str
     parts: tuple[str, ...]
-    drop_in: str
+    ours: tuple[str, ...]
 
 
 def change(said: Said) -> int:
@@ -50,14 +52,14 @@ def change(said: Said) -> int:
     if not os.path.isdir(root):
         raise UnitError(f"{root} is not a directory")
     found = find(said.words[0], root)
-    if not _is_inside(os.path.dirname(found.drop_in), root):
-        raise UnitError(f"{found.drop_in} leads out of {root}")
+    if not _is_inside(os.path.dirname(found.ours[0]), root):
+        raise UnitError(f"{found.ours[0]} leads out of {root}")
     if said.command == "disable":
         if not remove(found):
             print(f"mptcp is not enabled on unit {found.file}")
             return 0
     else:
-        settings = unit.settings(map(_read, found.parts))
+        settings, drop_in = unit.settings(map(_read, found.parts)), place(found)
         launcher = said.options.get("launcher") or _own_path()
         text = unit.drop_in(found.name, found.file, settings, launcher)
         for caution in unit.cautions(settings):
@@ -65,7 +67,7 @@ def change(said: Said) -> int:
         if "print" in said.options:
             print(text, end="")
             return 0
-        write(found, text)
+        write(found, drop_in, text)
     if os.path.realpath(root) == "/" and _systemd_runs():
         _systemctl("daemon-reload")
     print(f"mptcp successfully {said.command}d on unit {found.file}")
@@ -120,8 +122,8 @@ def _of_file(name: str, root: str) -> Unit:
 
 
 def _unit(name: str, file: str, parts: list[str], directory: str) -> Unit:
-    ours = os.path.join(directory, f"{name}.d", _DROP_IN)
-    others = tuple(part for part in parts if os.path.basename(part) != _DROP_IN)
+    ours = tuple(os.path.join(directory, f"{name}.d", entry) for entry in _DROP_INS)
+    others = tuple(part for part in parts if os.path.basename(part) not in _DROP_INS)
     return Unit(name, file, others, ours)
 
 
@@ -194,33 +196,47 @@ def _drop_ins(name: str, root: str, actual: str = "") -> list[str]:
     return [file for file in followed if file is not None and file != os.devnull]
 
 
-def write(found: Unit, text: str) -> None:
-    """Put our drop-in file in its place, whole or not at all."""
-    if os.path.exists(found.drop_in) and not _is_ours(found.drop_in):
-        raise UnitError(f"{found.drop_in} was not written by mptcpize: move it away first")
-    os.makedirs(os.path.dirname(found.drop_in), exist_ok=True)
-    new = f"{found.drop_in}.new"  # systemd reads *.conf only
+def place(found: Unit) -> str:
+    """Which of the files that may be ours is read late enough to count. Errors: UnitError."""
+    setting = [part for part in found.parts[1:] if "ExecStart" in unit.settings([_read(part)])]
+    last = max(setting, key=os.path.basename, default="")
+    for file in found.ours:
+        if os.path.basename(file) > os.path.basename(last):
+            return file
+    raise UnitError(f"{last} sets ExecStart=, and is read after {file}: rename it")
+
+
+def write(found: Unit, drop_in: str, text: str) -> None:
+    """Put our drop-in file in its place, whole or not at all; there is no other one then."""
+    if os.path.exists(drop_in) and not _is_ours(drop_in):
+        raise UnitError(f"{drop_in} was not written by mptcpize: move it away first")
+    os.makedirs(os.path.dirname(drop_in), exist_ok=True)
+    new = f"{drop_in}.new"  # systemd reads *.conf only
     try:
         with open(new, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         os.chmod(new, 0o644)
-        os.replace(new, found.drop_in)
+        os.replace(new, drop_in)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(new)
         raise
+    for other in found.ours:
+        if other != drop_in and os.path.exists(other) and _is_ours(other):
+            os.unlink(other)
 
 
 def remove(found: Unit) -> bool:
     """Remove our drop-in file, and its folder if nothing else is in it. False: there is none."""
-    if not os.path.exists(found.drop_in):
-        return False
-    if not _is_ours(found.drop_in):
-        raise UnitError(f"{found.drop_in} was not written by mptcpize: it stays")
-    os.unlink(found.drop_in)
+    present = [file for file in found.ours if os.path.exists(file)]
+    ours = [file for file in present if _is_ours(file)]
+    if present and not ours:
+        raise UnitError(f"{present[0]} was not written by mptcpize: it stays")
+    for file in ours:
+        os.unlink(file)
     with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(found.drop_in))
-    return True
+        os.rmdir(os.path.dirname(found.ours[0]))
+    return bool(ours)
 
 
 def _read(file: str) -> str:

@@ -83,6 +83,30 @@ def test_an_administrators_file_counts(root: pathlib.Path) -> None:
     assert starts(made) == [f"ExecStart={LAUNCHER} run /bin/echo new"]
 
 
+def test_a_file_that_is_read_later(root: pathlib.Path) -> None:
+    """systemd reads drop-in files in the order of their names, wherever they lie; what
+    ``systemctl edit`` writes is override.conf, after mptcpize.conf."""
+    ours = root / LOCAL / "web.service.d"
+    assert change("enable", "web", root) == 0
+    later = root / VENDOR / "web.service.d/override.conf"
+    later.write_text("[Service]\nIgnoreSIGPIPE=no\n")
+    assert change("enable", "web", root) == 0
+    assert os.listdir(ours) == ["mptcpize.conf"], "it says nothing of ExecStart="
+    later.write_text("[Service]\nExecStart=\nExecStart=/bin/echo edited\n")
+    before = files(root)
+    for _again in range(2):
+        assert change("enable", "web", root) == 0
+        assert os.listdir(ours) == ["zz-mptcpize.conf"]
+        assert starts(ours / "zz-mptcpize.conf") == [f"ExecStart={LAUNCHER} run /bin/echo edited"]
+    (ours / "zzz.conf").write_text("[Service]\nExecStart=\n")
+    with pytest.raises(UnitError, match=r"zzz\.conf sets ExecStart=, and is read after"):
+        change("enable", "web", root)
+    (ours / "zzz.conf").unlink()
+    assert change("disable", "web", root) == 0
+    assert files(root) == {n: t for n, t in before.items() if "mptcpize.conf" not in n}
+    assert not ours.exists()
+
+
 def test_templates_and_instances(
     root: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,7 +209,7 @@ def test_told_by_systemctl(
     monkeypatch.setattr(unit_files, "_systemd_runs", lambda: True)
     found = find("web")
     assert found.parts == (str(unit), str(part))
-    assert found.drop_in == f"/{LOCAL}/web.service.d/mptcpize.conf"
+    assert found.ours[0] == f"/{LOCAL}/web.service.d/mptcpize.conf"
     with pytest.raises(UnitError, match="systemctl cat --no-pager -- other.service failed"):
         find("other")
 
