@@ -150,6 +150,28 @@ def _short(word: str, rest: list[str], table: Sequence[Option]) -> Iterator[tupl
         return
 
 
+def show(text: str) -> int:
+    """Print what people asked for, on standard output; returns the exit status.
+
+    A reader who goes away (``| head -1``) ends us by SIGPIPE without a word, as it does C programs.
+    """
+    # What runs without printing anything to people needs none of that.
+    import os
+    import signal
+    import sys
+
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    except OSError as error:
+        print(f"standard output: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries, and complains, once more
+        return 1
+    return 0
+
+
 def _shown(table: Iterable[Option]) -> list[Option]:
     """The options that help shows, in its order: ordinary ones first, each group by name."""
     return sorted(

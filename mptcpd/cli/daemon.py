@@ -41,8 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EX_USAGE
     if said.show is not None:
-        print(said.show)
-        return 0
+        return argp.show(said.show)
     if said.hang:
         time.sleep(said.hang)
     if said.daemonize:
@@ -87,16 +86,14 @@ def check_config(config: Config) -> int:
     except privileges.PrivilegeError as error:
         print(error, file=sys.stderr)
         return 1
-    print("The configuration is fine.")
-    for note in config.notes:
-        print(f"Note: {note}")
+    lines = ["The configuration is fine.", *(f"Note: {note}" for note in config.notes)]
     try:
-        for line in check.report(config, RouteClient(CommandSocket(NETLINK_ROUTE))):
-            print(line)
+        lines += check.report(config, RouteClient(CommandSocket(NETLINK_ROUTE)))
     except (NetlinkError, OSError) as error:
+        argp.show("\n".join(lines))
         print(f"Unable to list interfaces: {error}", file=sys.stderr)
         return 1
-    return 0
+    return argp.show("\n".join(lines))
 
 
 def run(config: Config, said: options.Options, ready: Callable[[], None]) -> None:

@@ -51,8 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return argp.EXIT_USAGE
     if text is not None:
-        print(text)
-        return 0
+        return argp.show(text)
     from mptcpd.cli.ctl import main as mptcpctl
 
     return mptcpctl.main(words)

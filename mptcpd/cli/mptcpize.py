@@ -27,8 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return argp.EXIT_USAGE
     if said.show is not None:
-        print(said.show)
-        return 0
+        return argp.show(said.show)
     if said.hang:
         time.sleep(said.hang)
     if said.command == "help":

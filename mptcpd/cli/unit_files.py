@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from mptcpd.cli import argp
 from mptcpd.cli.mptcpize_options import Said
 from mptcpd.core import unit
 from mptcpd.core.unit import UnitError
@@ -65,8 +66,7 @@ def change(said: Said) -> int:
         for caution in unit.cautions(settings):
             print(f"mptcpize: {caution}", file=sys.stderr)
         if "print" in said.options:
-            print(text, end="")
-            return 0
+            return argp.show(text.rstrip("\n"))
         write(found, drop_in, text)
     if os.path.realpath(root) == "/" and _systemd_runs():
         _systemctl("daemon-reload")
