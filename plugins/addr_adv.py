@@ -206,6 +206,9 @@ class AddrAdv(Plugin):
     def say_full(self, pm: PathManager, place: Place, why: str) -> None:
         if not self.full_said:
             self.full_said = True
+            # At the start some of the room may be that of endpoints of an earlier run, which are
+            # deleted once all addresses were told of.
+            self.soon = pm.call_later(0, self.settle, pm)
             pm.log.warning(
                 "%s is not used for now: %s. Addresses beyond that wait for a free one.",
                 place.address,

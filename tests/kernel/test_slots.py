@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import signal
 from ipaddress import ip_address
 
 import pytest
@@ -71,6 +72,19 @@ def test_a_slot_that_comes_free_goes_to_the_next_in_line(
         daemon.until(*left, "10.0.1.99")
         net.plug(1)
         daemon.until(*left, *many(2, 3))  # the sixth of eth0 comes after the third of eth1
+
+
+def test_what_an_earlier_run_held_goes_to_the_next_in_line(
+    lab: Lab, room: int, tmp_path: pathlib.Path
+) -> None:
+    net = Uplinks(lab, many(1, room + 2))
+    with Following(net.client, tmp_path) as daemon:
+        daemon.until(*many(1, room))
+        daemon.stop(signal.SIGKILL)
+    for gone in (2, 3):
+        delete_address(net[0], f"10.0.1.{gone}/24")
+    with Following(net.client, tmp_path) as daemon:
+        daemon.until("10.0.1.1", *many(1, room + 2)[3:])
 
 
 def test_backups_come_last_among_equals(lab: Lab, room: int, tmp_path: pathlib.Path) -> None:
