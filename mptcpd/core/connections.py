@@ -239,12 +239,20 @@ class Connections:
     # What a resync finds out. The same rules, without an event.
 
     def adopt(
-        self, connection: Connection, established: bool, others: Mapping[bytes, int]
+        self,
+        connection: Connection,
+        established: bool,
+        others: Mapping[bytes, int],
+        has_first: bool = True,
     ) -> None:
         """A connection that the kernel has and the table has not, with its subflows (packed).
 
-        Plugins find all of them there with the first hook, or they would ask for them again.
+        Plugins find all of them there with the first hook, or they would ask for them again; and
+        they do not find the first one if that has closed.
         """
+        if not has_first:
+            self._gone.add((connection.token, connection.first))
+            connection.drop(connection.first)
         for path, rest in others.items():
             connection.put_packed(path, rest)
         self.by_token[connection.token] = connection

@@ -108,9 +108,10 @@ class Renewals:
 
         That is the old one, or, when it comes too late, the new one.
         """
-        found = self._old.pop(_key(connection, subflow), None)
-        if found is None:
-            return None
+        found = self._old.get(_key(connection, subflow))
+        if found is None or found.subflow.local == subflow.local:
+            return None  # the old one itself: one of a connection that was adopted is told of, too
+        del self._old[_key(connection, subflow)]
         return found.subflow if self._clock() <= found.until else subflow
 
     def closed(self, connection: Connection, subflow: Subflow) -> bool:

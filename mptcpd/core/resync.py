@@ -179,14 +179,16 @@ class _Resync:
         token = connection.token
         mark = self._marks[token]
         connection.server_side = not self._is_client(connection, mark)
-        others = self._others.get(token, _NONE)
-        self._table.adopt(connection, bool(mark & _ESTABLISHED), others)
+        others, first = self._others.get(token, _NONE), connection.first
         if mark & _FIRST and not others:
+            self._table.adopt(connection, bool(mark & _ESTABLISHED), others)
             return _UNCHANGED
-        first = connection.first
-        if mark & _FIRST or first in others:
-            return len(others) - (first in others), 0
-        return len(others), self._vanished(connection, first)
+        # Before plugins hear of it: they would take it for a path that is used.
+        has_first = (
+            bool(mark & _FIRST) or first in others or not self._is_down(connection, first, 0)
+        )
+        self._table.adopt(connection, bool(mark & _ESTABLISHED), others, has_first)
+        return len(others) - (first in others), 0
 
     def _is_client(self, connection: Connection, mark: int) -> bool:
         if mark & _ROLE:

@@ -55,9 +55,15 @@ class FakeListeners:
 class Daemon:
     """Plugins between a network and connections that the test changes, and a kernel it looks at."""
 
-    def __init__(self, *plugins: Plugin, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        *plugins: Plugin,
+        config: Config | None = None,
+        connections: ConnectionTable | None = None,
+    ) -> None:
+        """``connections``: what an earlier daemon left in the kernel."""
         self.config = config or Config("null", "", notify_flags=frozenset({"existing"}))
-        self.kernel = ConnectionTable()
+        self.kernel = connections or ConnectionTable()
         self.listeners = FakeListeners()
         self.ids = AddressIds()
         listeners: Any = self.listeners

@@ -445,6 +445,21 @@ def test_a_connection_that_was_found_has_its_subflows_from_the_first_hook_on(cas
     assert resync(found, case.table) == Outcome()
 
 
+def test_a_first_subflow_that_closed_before_is_in_no_hook(case: Case) -> None:
+    """Who moves data to other subflows in connection_established must not count on it."""
+    seen: list[list[Subflow]] = []
+    case.noting.connection_established = lambda connection: seen.append(
+        [*connection.subflows.values()]
+    )
+    case.table = Connections(case.noting, case.freed.append)
+    found = ScriptedDiag(flow(SECOND, JOIN_OUT, (1, 2), 3))
+    assert resync(found, case.table) == Outcome(1, 0, 1, 0)
+    assert seen == [[Subflow(sockaddr(SECOND), sockaddr(REMOTE), 1, 2, False, 3)]]
+    assert case.noting.calls == [NEW, f"new_subflow established {SECOND} {REMOTE}"]
+    assert case.connection.local == sockaddr(LOCAL)  # whatever became of it
+    assert resync(found, case.table) == Outcome()
+
+
 def test_a_bound_subflow_that_slips_past_the_dump_is_not_gone(case: Case) -> None:
     first, second = flow(LOCAL, AS_CLIENT, ifindex=2), flow(SECOND, JOIN_OUT, (1, 2), 3)
     resync(ScriptedDiag(first, second, bound=2), case.table)

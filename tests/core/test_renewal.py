@@ -8,11 +8,13 @@ import pytest
 
 from mptcpd.core import renewal
 from mptcpd.core.config import Config
+from mptcpd.core.resync import resync
 from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import KernelError
 from plugins.fullmesh import Fullmesh
 from plugins.sspi import Sspi
 from tests.core.following import Daemon
+from tests.core.stubs import address, link
 from tests.fake.connections import TOKEN
 
 MIB = 1 << 20
@@ -59,6 +61,29 @@ def test_a_busy_connection_gets_new_subflows_and_loses_the_old(case: Case) -> No
     case.lose("10.0.1.1/24 2")
     assert case.renewed() == ["SUBFLOW_CREATE", "SUBFLOW_DESTROY"]
     assert case.pairs() == ["10.0.2.1 10.0.1.2"]
+
+
+@pytest.mark.parametrize("kind", [Fullmesh, Sspi])
+def test_a_path_that_was_lost_while_nobody_looked(kind: type[Fullmesh] | type[Sspi]) -> None:
+    """The first subflow is gone by then: what is renewed is there, and told of after the start."""
+    case = Case(kind())
+    case.kernel.waiting[TOKEN] = MIB
+    for text in ("10.0.1.1/24 2", "10.0.2.1/24 3"):
+        case.lose(text)
+        case.settle()
+        case.have(text)
+        case.settle()
+    assert case.pairs() == ["10.0.1.1 10.0.1.2", "10.0.2.1 10.0.1.2"]
+    before = case.ports
+    again = Daemon(kind(), config=case.config, connections=case.kernel)
+    again.network.link(link(2, u.IFF_UP))
+    again.network.address(address("10.0.1.1/24", 2))
+    again.have("10.0.2.1/24 3")
+    resync(again.sockets, again.table)
+    commands = [line.split()[0] for line in again.settle() if " 10.0.2.1" in line]
+    assert commands == ["SUBFLOW_CREATE", "SUBFLOW_DESTROY"]  # in this order
+    assert again.pairs() == ["10.0.2.1 10.0.1.2"]
+    assert not case.ports & before
 
 
 def test_a_path_that_is_lost_after_that_is_withdrawn_from_the_peer(case: Case) -> None:
