@@ -83,7 +83,8 @@ def check_config(config: Config) -> int:
     try:
         if config.user is not None:
             privileges.user(config.user)
-    except privileges.PrivilegeError as error:
+        selection.group(config)
+    except (privileges.PrivilegeError, StartError) as error:
         print(error, file=sys.stderr)
         return 1
     lines = ["The configuration is fine.", *(f"Note: {note}" for note in config.notes)]

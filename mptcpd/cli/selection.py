@@ -68,7 +68,8 @@ def choose(config: Config, registry: Registry) -> None:
         )
     for name in config.sections:
         if name not in registry.names:
-            _LOG.warning("%s: no plugin is named [%s]; the group has no effect", config.file, name)
+            what = f"no plugin in use is named [{name}]"  # one may be left out for want of its pm
+            _LOG.warning("%s: %s; the group has no effect", config.file, what)
 
 
 def check_started(config: Config, registry: Registry) -> None:

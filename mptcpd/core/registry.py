@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mptcpd.core.address import SockAddr
+from mptcpd.core.config_values import ConfigError
 from mptcpd.core.network import Interface
 from mptcpd.plugin import Plugin
 
@@ -79,7 +80,10 @@ class Registry:
         try:
             plugin.init(pm)
         except FAILURES as error:
-            self.failed(plugin, "init")
+            if isinstance(error, ConfigError):  # no fault of its, and what helps is file and line
+                _LOG.error('Plugin "%s": %s', plugin.name, error)
+            else:
+                self.failed(plugin, "init")
             _LOG.warning('Plugin "%s" failed to initialize', plugin.name)
             del self._pms[id(plugin)]
             return error

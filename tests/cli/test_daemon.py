@@ -173,6 +173,11 @@ def test_a_user_that_is_not_there(run: Run) -> None:
     assert (code, err) == (1, "user=who-is-this: there is no user of this name.\n")
 
 
+def test_a_group_that_is_not_there(run: Run) -> None:
+    code, err = run("--check-config", config="[core]\ncontrol-group=who-are-these\n")
+    assert (code, err) == (1, 'control-group=who-are-these: there is no group "who-are-these".\n')
+
+
 def test_notes_about_the_configuration_go_to_the_log(run: Run, enabled: pathlib.Path) -> None:
     enabled.write_text("0")
     _code, err = run(config="[core]\nlog=stderr\nlog=null\n")
@@ -279,7 +284,7 @@ def test_a_group_of_no_plugin(caplog: pytest.LogCaptureFixture) -> None:
     sections = MappingProxyType({name: Section(name) for name in ("first", "frist")})
     choose(config()._replace(sections=sections, file="F"), Registry([First()]))
     assert [record.getMessage() for record in caplog.records] == [
-        "F: no plugin is named [frist]; the group has no effect"
+        "F: no plugin in use is named [frist]; the group has no effect"
     ]
 
 

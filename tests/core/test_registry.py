@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from mptcpd.core.config_values import ConfigError
 from mptcpd.core.network import Interface
 from mptcpd.core.pm import PathManager
 from mptcpd.core.registry import BURST, HOOKS, INTERVAL, Registry
@@ -198,6 +199,20 @@ def test_a_hook_that_raises_all_the_time_fills_no_log(
     caplog.clear()
     registry.new_interface(ETH2)
     assert len(caplog.records) == 1
+
+
+def test_a_mistake_in_a_plugins_section(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever wrote it is told where it is, and needs no traceback."""
+
+    class Choosy(Noting):
+        def init(self, pm: PathManager) -> None:
+            raise ConfigError("mptcpd.conf", 7, "unknown key")
+
+    assert started(Choosy("choosy"), Noting("b")).names == ["b"]
+    assert [(record.getMessage(), record.exc_info) for record in caplog.records] == [
+        ('Plugin "choosy": mptcpd.conf:7: unknown key', None),
+        ('Plugin "choosy" failed to initialize', None),
+    ]
 
 
 @pytest.mark.parametrize("fails", ["init", "exit from init"])
