@@ -6,7 +6,9 @@ plugins are started or replaced (``service``, ``reload``).
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections.abc import Iterable
 
 from mptcpd.cli import paths, pm_type
@@ -59,9 +61,12 @@ def group(config: Config) -> int | None:
 def choose(config: Config, registry: Registry) -> None:
     """Put the default plugin first. Errors: StartError without plugins, or for a wrong name."""
     if not registry.plugins:
-        raise StartError(
-            f"{NO_PLUGINS}\nThere is no usable one (NAME.py) in {config.plugin_dir}."
-        )
+        why = f"There is no usable one (NAME.py) in {config.plugin_dir}."
+        with contextlib.suppress(OSError):
+            if any(name.endswith(".so") for name in os.listdir(config.plugin_dir)):
+                theirs = "Those of the C mptcpd are there"
+                why += f"\n{theirs}: remove plugin-dir from the configuration."
+        raise StartError(f"{NO_PLUGINS}\n{why}")
     if config.path_manager is not None and not registry.prefer(config.path_manager):
         raise StartError(
             f'No plugin is named "{config.path_manager}"; there are: {", ".join(registry.names)}.'

@@ -265,6 +265,17 @@ def test_no_plugin_at_all() -> None:
     )
 
 
+def test_the_plugins_of_the_c_daemon(tmp_path: pathlib.Path) -> None:
+    """Its package has a configuration file that names their folder, and we read that one."""
+    (tmp_path / "addr_adv.so").touch()
+    with pytest.raises(StartError) as error:
+        choose(config()._replace(plugin_dir=str(tmp_path)), Registry([]))
+    assert str(error.value).splitlines()[1:] == [
+        f"There is no usable one (NAME.py) in {tmp_path}.",
+        "Those of the C mptcpd are there: remove plugin-dir from the configuration.",
+    ]
+
+
 def test_the_default_plugin() -> None:
     registry = Registry([First(), Second()])
     choose(config(), registry)
