@@ -110,7 +110,10 @@ def _is_mptcp_already() -> bool:
 
 def _start_supervisor(abi: Abi, debug: bool) -> socket.socket:
     """Fork the supervisor; it waits at the other end of the socket for the listener."""
-    ours, theirs = map(_above_standard, socket.socketpair())
+    try:
+        ours, theirs = map(_above_standard, socket.socketpair())
+    except OSError as error:  # few descriptors are allowed
+        raise LaunchError(f"no supervisor: {error.strerror}") from error
     # Not one signal that is meant for us may reach it, not even before it has left our session.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:

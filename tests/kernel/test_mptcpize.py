@@ -348,6 +348,21 @@ def test_no_supervisor(lone_host: Host, tmp_path: pathlib.Path) -> None:
     assert ended.stderr.startswith("mptcpize: no supervisor: [Errno 11] no session today\n")
 
 
+def test_hardly_any_descriptors(lone_host: Host) -> None:
+    """One more than Python itself takes: no traceback, and no program that runs without it."""
+    with lone_host:
+        ended = subprocess.run(
+            ["sh", "-c", 'ulimit -n 5; exec "$@"', "sh", *mptcpized.RUN, "echo", "x"],
+            env=mptcpized.environment(),
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("mptcpize: no supervisor: ")
+    assert "Too many open files" in ended.stderr.splitlines()[0]
+
+
 def test_preload_needs_no_filter(lone_host: Host) -> None:
     ended = run(
         lone_host, "run", "--preload=libm.so.6", "sh", "-c", "echo $LD_PRELOAD; echo $GODEBUG",
