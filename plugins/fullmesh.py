@@ -58,7 +58,14 @@ class Fullmesh(Plugin):
     # address_removed: the kernel closes the subflows to that address, and tells of each.
 
     def new_subflow(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
-        self.joins.came_up(connection, subflow)
+        if self.joins.came_up(connection, subflow):
+            return
+        if self.joins.is_second(connection, subflow):
+            pm.log.info(
+                "%r: there is a subflow from %s to %s already; closing the new one.",
+                connection, subflow.local.ip, subflow.remote,
+            )  # fmt: skip
+            self.joins.drop(connection, subflow)
 
     def subflow_closed(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
         self.joins.closed(connection, subflow)

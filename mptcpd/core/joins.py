@@ -155,13 +155,35 @@ class Joins:
         surplus = self._renewals.came_up(connection, subflow)
         if surplus is None:
             return False
-        tried.left.add(_ends(surplus))
+        self.drop(connection, surplus)
+        return True
+
+    def is_second(self, connection: Connection, subflow: Subflow) -> bool:
+        """Whether there is an older subflow between the same addresses.
+
+        The kernel tries for two minutes: what was asked for before an address went may still come
+        up when it is back, beside what was asked for then. So may what an earlier run asked for.
+        """
+        if connection.token not in self._followed:
+            return False
+        tried = self._followed[connection.token]
+        left = set() if tried is None else tried.left
+        for flow in connection.subflows.values():  # the oldest first
+            if _ends(flow) == _ends(subflow):
+                return False
+            if _pair(flow) == _pair(subflow) and _ends(flow) not in left:
+                return True
+        return False  # it has closed, and with it those that came before
+
+    def drop(self, connection: Connection, surplus: Subflow) -> None:
+        """Close a subflow for which there is another one; what waits in it is not sent."""
+        left = self._tried(connection).left
+        left.add(_ends(surplus))
         try:
             self._pm.drop_subflow(connection, surplus)
         except KernelError as error:
-            tried.left.discard(_ends(surplus))
+            left.discard(_ends(surplus))
             self._pm.log.debug("%r: %s cannot be closed: %s", connection, surplus.local, error)
-        return True
 
     def closed(self, connection: Connection, subflow: Subflow) -> None:
         """To be called for every subflow that closed or did not come up."""

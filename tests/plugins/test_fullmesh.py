@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from mptcpd.core.config import Config, ConfigError, parse
+from mptcpd.core.resync import resync
 from mptcpd.nl import uapi as u
 from mptcpd.nl.mptcp_event import Event
 from plugins.fullmesh import Fullmesh, max_subflows
@@ -99,6 +100,38 @@ def test_backup_interfaces_make_backups() -> None:
     daemon.kernel.open()
     assert daemon.settle() == ["SUBFLOW_CREATE 10.0.2.1 id 1 to 10.0.1.2:80 id 0 backup dev 3"]
     assert [flow.backup for flow in daemon.connection().subflows.values()] == [False, True]
+
+
+def test_what_was_tried_before_an_address_went_may_come_up_when_it_is_back() -> None:
+    """Nobody answered yet, and the kernel goes on asking; one subflow of two stays."""
+    daemon = case(*BOTH)
+    daemon.kernel.open()
+    daemon.hear()
+    for _bounce in range(2):
+        daemon.lose("10.0.2.1/24 3")
+        daemon.have("10.0.2.1/24 3")
+    daemon.hear()
+    assert len(daemon.kernel.pending) == 3
+    asked = daemon.settle()
+    assert [line.split()[0] for line in asked] == ["SUBFLOW_CREATE"] * 3 + ["SUBFLOW_DESTROY"] * 2
+    assert daemon.pairs() == ["10.0.1.1 10.0.1.2", "10.0.2.1 10.0.1.2"]
+    daemon.lose("10.0.2.1/24 3")
+    daemon.settle()
+    daemon.have("10.0.2.1/24 3")
+    daemon.settle()
+    assert daemon.pairs() == ["10.0.1.1 10.0.1.2", "10.0.2.1 10.0.1.2"], "it is no failure"
+
+
+def test_two_that_an_earlier_run_left() -> None:
+    before = case(*BOTH)
+    before.kernel.open()
+    before.hear()
+    again = Daemon(Fullmesh(), config=before.config, connections=before.kernel)
+    again.have(*BOTH)
+    resync(again.sockets, again.table)
+    assert len(again.kernel.pending) == 2  # the new one does not know of the other
+    again.settle()
+    assert again.pairs() == ["10.0.1.1 10.0.1.2", "10.0.2.1 10.0.1.2"]
 
 
 def test_what_fails_is_not_tried_again_until_something_is_new() -> None:
