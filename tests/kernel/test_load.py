@@ -150,7 +150,7 @@ def test_addr_adv_alone_sleeps_through_everything(watched: Watched) -> None:
     wait_until(daemon.sleeps, "it is ready")
     wait_until(lambda: joined(watched.host), "it has subscribed")
     before = machine.woken(daemon.pid)
-    assert Churn(watched.host, seconds=1.0, rate=1000.0).result().connections >= 900
+    assert Churn(watched.host, seconds=1.0, rate=1000.0).result().connections >= 100
     assert machine.woken(daemon.pid) == before
     (subscriber,) = joined(watched.host)
     assert (subscriber.queued, subscriber.drops) == (0, 0)  # nothing was put into its queue
