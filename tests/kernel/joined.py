@@ -245,7 +245,9 @@ class Program:
         file = os.path.join(directory, f"{host.name}.conf")
         with open(file, "w") as stream:
             stream.write(text)
-        command = [sys.executable, "-m", "mptcpd.cli.daemon", "--debug", f"--config={file}"]
+        # Whatever else runs on this machine: its notes and its control socket are not ours.
+        command = [sys.executable, "-m", "mptcpd.cli.daemon", "--debug", f"--config={file}",
+                   f"--runtime-dir={os.path.abspath(file)}.run"]  # fmt: skip
         self._process = host.popen(command, cwd=ROOT, stderr=subprocess.PIPE)
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)
