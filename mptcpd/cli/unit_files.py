@@ -52,7 +52,13 @@ def change(said: Said) -> int:
     root = said.options.get("root", "/")
     if not os.path.isdir(root):
         raise UnitError(f"{root} is not a directory")
-    found = find(said.words[0], root)
+    try:
+        found = find(said.words[0], root)
+    except UnitError:
+        left = _left_behind(said.words[0], root) if said.command == "disable" else None
+        if left is None:
+            raise
+        found = left
     if not _is_inside(os.path.dirname(found.ours[0]), root):
         raise UnitError(f"{found.ours[0]} leads out of {root}")
     if said.command == "disable":
@@ -91,6 +97,15 @@ def find(name: str, root: str = "/") -> Unit:
     if actual.endswith(".service") and "@" not in actual:
         name = actual
     return _unit(name, file, parts, os.path.join(root, _ADMINISTRATOR))
+
+
+def _left_behind(name: str, root: str) -> Unit | None:
+    """A service whose own file is gone, or masked, while a drop-in file of ours is still there."""
+    if "/" in name:
+        return None
+    name = _service(name)
+    found = _unit(name, name, [], os.path.join(root, _ADMINISTRATOR))
+    return found if any(os.path.exists(file) for file in found.ours) else None
 
 
 def _service(name: str) -> str:

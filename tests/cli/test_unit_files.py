@@ -77,6 +77,24 @@ def test_there_and_back(
     )
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_disabling_what_is_there_no_more(
+    root: pathlib.Path, capsys: pytest.CaptureFixture[str], masked: bool
+) -> None:
+    """Or the drop-in file would be in force again when the package comes back."""
+    assert change("enable", "old", root) == 0
+    for folder in (VENDOR, LOCAL):
+        (root / folder / "old.service").unlink()
+    if masked:
+        (root / LOCAL / "old.service").symlink_to("/dev/null")
+    capsys.readouterr()
+    assert change("disable", "old", root) == 0
+    assert capsys.readouterr().out == "mptcp successfully disabled on unit old.service\n"
+    assert not (root / LOCAL / "old.service.d").exists()
+    with pytest.raises(UnitError, match="is masked" if masked else "there is no unit file"):
+        change("disable", "old", root)
+
+
 def test_an_administrators_file_counts(root: pathlib.Path) -> None:
     assert change("enable", "old", root) == 0
     made = root / LOCAL / "old.service.d/mptcpize.conf"
