@@ -147,8 +147,9 @@ class Connection:
     def put_packed(self, path: bytes, rest: int) -> None:
         """As ``put``, with what ``pack_rest`` made of it."""
         self._flows = self._all()
+        known = path in self._flows
         self._flows[path] = rest
-        if self._more is not None:
+        if self._more is not None and not known:
             if path in self._more.recent:
                 self._more.recent.remove(path)
             self._heard_of(path)

@@ -445,6 +445,20 @@ def test_a_connection_that_was_found_has_its_subflows_from_the_first_hook_on(cas
     assert resync(found, case.table) == Outcome()
 
 
+def test_news_of_a_subflow_say_nothing_of_the_one_that_is_to_replace_it(
+    established: Case,
+) -> None:
+    """Both are between the same addresses; what becomes of the new one is still awaited."""
+    connection, pair = established.connection, (sockaddr(LOCAL).ip, sockaddr(REMOTE))
+    connection.note_asked(sockaddr(LOCAL), sockaddr(REMOTE), False)
+    (path,) = connection.paths()
+    established.table.reprioritised(connection, path, True)
+    assert pair in connection.asked
+    new = f"{sockaddr(LOCAL).ip}:7"
+    established.table.take(event(u.MPTCP_EVENT_SUB_ESTABLISHED, connection.token, new, REMOTE))
+    assert pair not in connection.asked
+
+
 def test_a_first_subflow_that_closed_before_is_in_no_hook(case: Case) -> None:
     """Who moves data to other subflows in connection_established must not count on it."""
     seen: list[list[Subflow]] = []
