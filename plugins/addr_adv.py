@@ -7,7 +7,9 @@ subflows as addresses, and two more; as many accepted announcements if some endp
 
 The kernel has room for few endpoints. The first address of every interface comes before any second
 one, and one that carries data before a backup; the others wait, and each endpoint that comes free
-goes to the next in line. How many there is room for the kernel says, by refusing one too many.
+goes to the next in line. How many there is room for the kernel says, by refusing one too many. That
+somebody else has deleted an endpoint it tells nobody: while an address waits for that, this tries
+again now and then.
 
     [addr_adv]
     renew-on-loss=no    yes: when an interface is lost, subflows of the others are made anew
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 MIN_LIMIT = 2  # subflows beside those of the known addresses
 KEY = "renew-on-loss"
+AGAIN = 30.0  # seconds until what others may have made room for is tried again
 
 
 class Place:
@@ -57,6 +60,7 @@ class AddrAdv(Plugin):
         self.full_said = False
         self.said: set[tuple[SockAddr, int]] = set()  # places that a warning was about
         self.soon: Timer | None = None
+        self.again: Timer | None = None
         self.renewal: Timer | None = None
         self.renews = renew_on_loss(pm.config.section(self.name))
         self.vacated: set[int] = set()  # interfaces that lost an endpoint since they were there
@@ -167,8 +171,10 @@ class AddrAdv(Plugin):
             vague = error.reason == errno.EINVAL and (error.words or "").startswith("too many")
             if any(endpoint.address == place.address for endpoint in there):
                 why = f"Somebody else's endpoint for {place.address} is left as it is."
+                self.try_again(pm)
             elif vague or error.reason == errno.ERANGE:
                 self.say_full(pm, place, f"the kernel has room for {len(there)} endpoints")
+                self.try_again(pm)
                 return False
             else:
                 why = f"{place.address} is not used: {error}"
@@ -214,6 +220,10 @@ class AddrAdv(Plugin):
                 place.address,
                 why,
             )
+
+    def try_again(self, pm: PathManager) -> None:
+        if self.again is None or not self.again.pending:
+            self.again = pm.call_later(AGAIN, self.settle, pm)
 
     def fit_limits(self, pm: PathManager) -> None:
         """Limits for as many subflows as there are addresses, and MIN_LIMIT more."""

@@ -22,6 +22,7 @@ from mptcpd.nl import rtnl
 from mptcpd.nl import uapi as u
 from mptcpd.nl.errors import KernelError
 from mptcpd.nl.mptcp import Limits
+from plugins import addr_adv
 from plugins.addr_adv import AddrAdv, maximum, renew_on_loss
 from tests.core.stubs import READY, address, link
 from tests.fake.endpoints import STYLES, EndpointTable
@@ -355,6 +356,29 @@ def test_somebody_elses_endpoint_goes() -> None:
     del kernel.endpoints[1]
     case.add("10.0.1.2")
     assert kernel.shown() == {1: "10.0.1.1 subflow dev 2", 2: "10.0.1.2 subflow dev 2"}
+
+
+@pytest.mark.parametrize("ip", ["10.0.1.1", "192.0.2.1"])
+def test_somebody_elses_endpoint_goes_and_nothing_else_happens(
+    ip: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was that of an address, or took the last room: the address that waits is tried again."""
+    monkeypatch.setattr(addr_adv, "AGAIN", 0.0)
+    kernel = EndpointTable(room=2)
+    kernel.have(ip, 1, "signal")
+    case = Case(kernel)
+    case.up(address("10.0.1.2/24"), address("10.0.1.1/24"))
+    for _time in range(3):
+        case.turn()
+    assert sorted(case.ips) == sorted([ip, "10.0.1.2"])
+    assert len(warnings(caplog)) == 1
+    del kernel.endpoints[1]
+    case.turn()
+    assert sorted(case.ips) == ["10.0.1.1", "10.0.1.2"]
+    kernel.commands.clear()
+    for _time in range(3):
+        case.turn()
+    assert kernel.commands == []  # nobody waits any more
 
 
 def test_a_full_kernel_with_somebody_elses_endpoint_does_not_churn(
