@@ -46,6 +46,7 @@ EXPLAINED = (
     r"Log level set to ",
     r"Endpoint .* applies no more",
     r"<Connection .*has a subflow already; closing the new one",  # sspi, by design
+    r"<Connection .*: there is a subflow from .* already; closing the new one",  # fullmesh, too
     r"  |Traceback|SyntaxError|    ",  # the lines below a refused reload
 )
 
