@@ -250,6 +250,13 @@ MUTATIONS = [
     Mutation("core/resync.py", "what slipped past a dump believed gone", "",
              "if not marks.get(token, 0) & _SEEN and self._is_gone(token)",
              "if not marks.get(token, 0) & _SEEN"),
+    Mutation("core/resync.py", "a subflow on its way taken for failed", "",
+             "if (connection.token, pair) not in self._under_way:", "if True:"),
+    Mutation("core/resync.py", "a subflow whose failure was lost awaited for ever", "",
+             "if (connection.token, pair) not in self._under_way:", "if False:"),
+    Mutation("core/resync.py", "a connection without a token", "",
+             "        if not token:  # it was given back while the dump ran\n"
+             "            return\n", ""),
     Mutation("core/ids.py", "an address ID held twice", "",
              "            if ident not in self._used:\n", "            if True:\n"),
     Mutation("core/listeners.py", "a port closed while somebody holds it", "",
