@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mptcpd.core.address import IP
-from mptcpd.core.joins import Joins, remotes, stays_here
+from mptcpd.core.joins import Joins, older, remotes, stays_here
 from mptcpd.plugin import (
     Connection,
     Interface,
@@ -76,12 +76,9 @@ class Sspi(Plugin):
         interface = interface_of(subflow.local.ip, pm)
         if interface is None or len(pm.interfaces) < 2:
             return False
-        for flow in connection.subflows.values():  # the oldest first
-            if (flow.local, flow.remote) == (subflow.local, subflow.remote):
-                return False
-            if interface_of(flow.local.ip, pm) is interface:
-                return True
-        return False  # it has closed, and with it those that came before
+        return any(
+            interface_of(flow.local.ip, pm) is interface for flow in older(connection, subflow)
+        )
 
     def close_surplus(self, connection: Connection, subflow: Subflow, pm: PathManager) -> None:
         """Close a subflow if there still is an older one on its interface."""

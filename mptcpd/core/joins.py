@@ -168,12 +168,10 @@ class Joins:
             return False
         tried = self._followed[connection.token]
         left = set() if tried is None else tried.left
-        for flow in connection.subflows.values():  # the oldest first
-            if _ends(flow) == _ends(subflow):
-                return False
-            if _pair(flow) == _pair(subflow) and _ends(flow) not in left:
-                return True
-        return False  # it has closed, and with it those that came before
+        return any(
+            _pair(flow) == _pair(subflow) and _ends(flow) not in left
+            for flow in older(connection, subflow)
+        )
 
     def drop(self, connection: Connection, surplus: Subflow) -> None:
         """Close a subflow for which there is another one; what waits in it is not sent."""
@@ -277,6 +275,13 @@ def _pair(subflow: Subflow) -> Pair:
 
 def _ends(subflow: Subflow) -> tuple[SockAddr, SockAddr]:
     return subflow.local, subflow.remote
+
+
+def older(connection: Connection, subflow: Subflow) -> list[Subflow]:
+    """The subflows of a connection that were there before this one; none once it has closed."""
+    flows = list(connection.subflows.values())  # in the order in which they came
+    ends = [_ends(flow) for flow in flows]
+    return flows[: ends.index(_ends(subflow))] if _ends(subflow) in ends else []
 
 
 def remotes(connection: Connection) -> Iterator[tuple[SockAddr, int]]:
