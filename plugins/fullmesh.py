@@ -2,8 +2,9 @@
 
 From each usable local address one subflow to the peer's address and to each address that the peer
 announces; to the peer's address first, so that with a limit every local address is used once before
-one is used twice. Addresses that come later are joined, those that go are left at once. Subflows
-from an interface whose flags have ``backup`` are backups.
+one is used twice. Addresses that come later are joined, those that go are left at once. A second
+subflow between the same two addresses is closed again, whoever asked for it. Subflows from an
+interface whose flags have ``backup`` are backups.
 
 Connections that a peer opened to us are declined, and so left to the next plugin: which paths a
 connection has is the business of the side that opened it, as in the kernel's own path manager.

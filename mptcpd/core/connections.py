@@ -35,6 +35,7 @@ TRANSITIONS: Mapping[tuple[int, int], tuple[int, tuple[str, ...]]] = {
     (u.MPTCP_EVENT_CLOSED, ESTABLISHED): (ABSENT, ("connection_closed",)),
 }
 
+
 class Listener(Protocol):
     """Who is told: the registry, with plugins behind it."""
 

@@ -90,7 +90,11 @@ class Joins:
                 return
 
     def pending(self, connection: Connection) -> set[Pair]:
-        """Pairs whose subflow was asked for and neither came up nor failed yet."""
+        """Pairs whose subflow was asked for and neither came up nor failed yet.
+
+        Not all of ``connection.asked``: replacements are none, and what was asked for from an
+        address that has gone since does not count, though the kernel goes on trying.
+        """
         tried = self._followed.get(connection.token)
         return set() if tried is None else tried.pending
 
